@@ -1,0 +1,57 @@
+/**
+ * The port for SQL over columns: decoding, checking, deduplicating, sorting, Parquet. Rows stay inside the engine.
+ */
+import { Context, type Effect, Schema, type Scope } from "effect"
+
+/** A statement failed. `sql` is cut to a readable length. */
+export class QueryError extends Schema.TaggedError<QueryError>()("QueryError", { sql: Schema.String, reason: Schema.String }) {
+  override get message() {
+    return `${this.reason.trim()} (statement: ${this.sql})`
+  }
+}
+
+export type SqlValue = string | number | bigint | boolean | null
+
+/** Column types that rows from JavaScript are appended as. `timestamptz` takes milliseconds since 1970. */
+export type AppendType = "varchar" | "integer" | "bigint" | "timestamptz" | "blob" | "headers"
+
+/** What `COPY … TO` says of the Parquet file it wrote. Bounds are the engine's text forms. */
+export interface WrittenFile {
+  readonly path: string
+  readonly rowCount: bigint
+  readonly sizeBytes: bigint
+  /** By dotted column name, e.g. `headers.element.key`. */
+  readonly columns: ReadonlyMap<string, ColumnStats>
+}
+
+export interface ColumnStats {
+  readonly sizeBytes: bigint
+  readonly valueCount: bigint
+  readonly nullCount: bigint
+  readonly nanCount: bigint | undefined
+  readonly min: string | undefined
+  readonly max: string | undefined
+}
+
+export interface Connection {
+  /** Runs one or more statements without a result. */
+  readonly run: (sql: string) => Effect.Effect<void, QueryError>
+  /** Runs a query and brings its rows to JavaScript: for small results only. Longs come as bigint, timestamps as bigint microseconds. */
+  readonly rows: (sql: string) => Effect.Effect<ReadonlyArray<Readonly<Record<string, SqlValue>>>, QueryError>
+  /** `COPY (query) TO path` as Parquet with field ids; `options` are further COPY options. */
+  readonly copyParquet: (query: string, path: string, fieldIds: string) => Effect.Effect<WrittenFile, QueryError>
+  /** Appends columns of equal length to a table, by chunks. */
+  readonly append: (
+    table: string,
+    columns: ReadonlyArray<{ readonly type: AppendType; readonly values: ReadonlyArray<unknown> }>
+  ) => Effect.Effect<void, QueryError>
+  /** Names of the tables that a query reads, qualified where the query qualifies them. */
+  readonly tableNames: (sql: string) => Effect.Effect<ReadonlyArray<string>, QueryError>
+}
+
+/** Guarantees: memory and threads are bounded by configuration; what exceeds them is spilled to the temporary folder. Connections are independent. */
+export class QueryEngine extends Context.Tag("@voltlake/query-engine/QueryEngine")<QueryEngine, {
+  readonly connect: Effect.Effect<Connection, QueryError, Scope.Scope>
+  /** A folder for files under way, on the disk of the object store where that is local. */
+  readonly scratchDir: string
+}>() {}

@@ -1,0 +1,227 @@
+/**
+ * QueryEngine over DuckDB in this process. One database in memory, bounded by configuration; every `connect` is an independent connection to it.
+ *
+ * Statements of one connection run one after the other. A query whose fiber is interrupted is interrupted in the engine too.
+ */
+import {
+  blobValue,
+  DuckDBBlobValue,
+  type DuckDBConnection,
+  DuckDBDataChunk,
+  DuckDBInstance,
+  DuckDBMapValue,
+  DuckDBTimestampTZValue,
+  DuckDBTimestampValue,
+  type DuckDBValue,
+  listValue,
+  structValue
+} from "@duckdb/node-api"
+import { Config, Effect, Layer, type Scope } from "effect"
+import * as fs from "node:fs/promises"
+import { invariant } from "@voltlake/domain/Failure"
+import type { AppendType, ColumnStats, Connection, SqlValue, WrittenFile } from "./QueryEngine.ts"
+import { QueryEngine, QueryError } from "./QueryEngine.ts"
+
+export interface DuckDbSettings {
+  /** Memory that the engine may hold before it spills, in DuckDB's form, e.g. `256MB`. */
+  readonly memoryLimit: string
+  readonly threads: number
+  /** Folder for spilled data and for files under way; made where missing. */
+  readonly scratchDir: string
+}
+
+export const settingsConfig = (scratchDir: string): Config.Config<DuckDbSettings> =>
+  Config.all({
+    memoryLimit: Config.string("ENGINE_MEMORY_LIMIT").pipe(
+      Config.withDefault("256MB"),
+      Config.withDescription("Memory that DuckDB may hold before it spills to disk")
+    ),
+    threads: Config.integer("ENGINE_THREADS").pipe(
+      Config.withDefault(2),
+      Config.withDescription("Threads that DuckDB may use")
+    ),
+    scratchDir: Config.succeed(scratchDir)
+  })
+
+const statementCharsMax = 300
+const rowsPerChunk = 2048
+
+const cut = (sql: string) => (sql.length > statementCharsMax ? `${sql.slice(0, statementCharsMax)} …` : sql)
+
+const attempt = <A>(sql: string, call: () => Promise<A>, interrupt?: () => void): Effect.Effect<A, QueryError> =>
+  Effect.async<A, QueryError>((resume) => {
+    const fail = (cause: unknown) =>
+      resume(
+        Effect.fail(new QueryError({ sql: cut(sql), reason: cause instanceof Error ? cause.message : String(cause) }))
+      )
+    let settled: Promise<unknown>
+    try {
+      settled = call().then((value) => resume(Effect.succeed(value)), fail)
+    } catch (cause) {
+      return fail(cause)
+    }
+    // Interruption waits until the engine has let go of the statement, so that its files and tables are free again.
+    return Effect.promise(() => {
+      interrupt?.()
+      return settled
+    })
+  })
+
+const toSqlValue = (value: DuckDBValue): SqlValue => {
+  if (value === null || value === undefined) return null
+  if (value instanceof DuckDBTimestampTZValue || value instanceof DuckDBTimestampValue) return value.micros
+  if (typeof value === "object") return value.toString()
+  return value as SqlValue
+}
+
+const columnStats = (stats: DuckDBMapValue): ColumnStats => {
+  const get = (name: string) => {
+    const entry = stats.entries.find((candidate) => candidate.key === name)
+    return entry === undefined || entry.value === null ? undefined : String(entry.value)
+  }
+  const long = (name: string) => BigInt(get(name) ?? "0")
+  return {
+    sizeBytes: long("column_size_bytes"),
+    valueCount: long("num_values"),
+    nullCount: long("null_count"),
+    // The engine says only whether there are any; an exact count is needed by nobody, absence is.
+    nanCount: get("has_nan") === "false" ? 0n : undefined,
+    min: get("min"),
+    max: get("max")
+  }
+}
+
+/** `"headers"."element"."key"` → `headers.element.key`. */
+const dotted = (quoted: string) => quoted.replace(/^"|"$/g, "").replaceAll("\".\"", ".").replaceAll("\"\"", "\"")
+
+const writtenFile = (path: string, row: Record<string, DuckDBValue>): WrittenFile => {
+  const columns = new Map<string, ColumnStats>()
+  const statistics = row["column_statistics"]
+  if (statistics instanceof DuckDBMapValue) {
+    for (const { key, value } of statistics.entries) {
+      if (value instanceof DuckDBMapValue) columns.set(dotted(String(key)), columnStats(value))
+    }
+  }
+  return {
+    path,
+    rowCount: BigInt(row["count"] as bigint | number),
+    sizeBytes: BigInt(row["file_size_bytes"] as bigint | number),
+    columns
+  }
+}
+
+interface HeaderLike {
+  readonly key: string
+  readonly value: Uint8Array | null
+}
+
+const noHeaders = listValue([])
+
+const toDuckDb: Record<AppendType, (value: unknown) => DuckDBValue> = {
+  varchar: (value) => value as string | null,
+  integer: (value) => value as number,
+  bigint: (value) => value as bigint,
+  timestamptz: (value) => new DuckDBTimestampTZValue(BigInt(value as number) * 1000n),
+  blob: (value) => (value === null ? null : new DuckDBBlobValue(value as Uint8Array)),
+  headers: (value) => {
+    const headers = value as ReadonlyArray<HeaderLike>
+    if (headers.length === 0) return noHeaders
+    return listValue(
+      headers.map((header) =>
+        structValue({ key: header.key, value: header.value === null ? null : blobValue(header.value) })
+      )
+    )
+  }
+}
+
+const appendSync = (
+  appender: Awaited<ReturnType<DuckDBConnection["createAppender"]>>,
+  columns: ReadonlyArray<{ readonly type: AppendType; readonly values: ReadonlyArray<unknown> }>
+) => {
+  const types = columns.map((_, index) => appender.columnType(index))
+  const rowCount = columns[0]?.values.length ?? 0
+  for (let from = 0; from < rowCount; from += rowsPerChunk) {
+    const to = Math.min(from + rowsPerChunk, rowCount)
+    const chunk = DuckDBDataChunk.create(types, to - from)
+    columns.forEach(({ type, values }, index) => {
+      const convert = toDuckDb[type]
+      const out = new Array<DuckDBValue>(to - from)
+      for (let row = from; row < to; row++) out[row - from] = convert(values[row])
+      chunk.setColumnValues(index, out)
+    })
+    appender.appendDataChunk(chunk)
+  }
+  appender.closeSync()
+}
+
+const makeConnection = (connection: DuckDBConnection): Connection => {
+  const interrupt = () => connection.interrupt()
+  const read = (sql: string) => attempt(sql, () => connection.runAndReadAll(sql), interrupt)
+  return {
+    run: (sql) => attempt(sql, () => connection.run(sql), interrupt).pipe(Effect.asVoid),
+    rows: (sql) =>
+      read(sql).pipe(
+        Effect.map((reader) =>
+          reader.getRowObjects().map((row) =>
+            Object.fromEntries(Object.entries(row).map(([name, value]) => [name, toSqlValue(value)]))
+          )
+        )
+      ),
+    copyParquet: (query, path, fieldIds) => {
+      const sql = `COPY (${query}) TO '${path.replaceAll("'", "''")}' ` +
+        `(FORMAT parquet, COMPRESSION zstd, FIELD_IDS ${fieldIds}, RETURN_STATS)`
+      return read(sql).pipe(
+        Effect.map((reader) => {
+          const row = reader.getRowObjects()[0]
+          invariant(row !== undefined, "COPY … RETURN_STATS answers one row for one file")
+          return writtenFile(path, row)
+        })
+      )
+    },
+    append: (table, columns) =>
+      attempt(`append to ${table}`, () => connection.createAppender(table)).pipe(
+        Effect.flatMap((appender) =>
+          Effect.try({
+            try: () => appendSync(appender, columns),
+            catch: (cause) =>
+              new QueryError({ sql: `append to ${table}`, reason: cause instanceof Error ? cause.message : String(cause) })
+          })
+        )
+      ),
+    tableNames: (sql) =>
+      Effect.try({
+        try: () => connection.getTableNames(sql, true),
+        catch: (cause) =>
+          new QueryError({ sql: cut(sql), reason: cause instanceof Error ? cause.message : String(cause) })
+      })
+  }
+}
+
+const make = (settings: DuckDbSettings): Effect.Effect<typeof QueryEngine.Service, QueryError, Scope.Scope> =>
+  Effect.gen(function*() {
+    yield* Effect.tryPromise({
+      try: () => fs.mkdir(settings.scratchDir, { recursive: true }),
+      catch: (cause) => new QueryError({ sql: "mkdir", reason: String(cause) })
+    })
+    const instance = yield* Effect.acquireRelease(
+      attempt("open", () =>
+        DuckDBInstance.create(":memory:", {
+          memory_limit: settings.memoryLimit,
+          threads: String(settings.threads),
+          temp_directory: settings.scratchDir,
+          autoinstall_known_extensions: "false",
+          autoload_known_extensions: "false"
+        })),
+      (opened) => Effect.sync(() => opened.closeSync())
+    )
+    return {
+      scratchDir: settings.scratchDir,
+      connect: Effect.acquireRelease(
+        attempt("connect", () => instance.connect()),
+        (connection) => Effect.sync(() => connection.closeSync())
+      ).pipe(Effect.map(makeConnection))
+    }
+  })
+
+export const layer = (settings: DuckDbSettings): Layer.Layer<QueryEngine, QueryError> =>
+  Layer.scoped(QueryEngine, make(settings))

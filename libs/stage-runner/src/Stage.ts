@@ -1,0 +1,130 @@
+/**
+ * What a stage is, and the loop that drives one: step while there is work, wait for a wake-up or the poll interval when there is none,
+ * back off when the outside fails, stop when going on could damage data.
+ *
+ * A stage keeps no progress of its own: each step reads the position that its last commit stored beside the data, so a step may be
+ * abandoned at any instruction and run again.
+ */
+import { Cause, Clock, Context, Duration, Effect, Exit, HashMap, Layer, Queue, Ref, Schedule, Schema, Stream } from "effect"
+
+/** Something only an operator can decide. The stage does nothing more until it is started anew; the other stages go on. */
+export class StageStopped extends Schema.TaggedError<StageStopped>()("StageStopped", {
+  stage: Schema.String,
+  reason: Schema.String,
+  remedy: Schema.String
+}) {
+  override get message() {
+    return `${this.stage} stopped: ${this.reason}. ${this.remedy}`
+  }
+}
+
+/** `advanced`: committed something and may find more at once. `idle`: nothing new. */
+export type Outcome = "advanced" | "idle"
+
+export interface Stage<E, R> {
+  readonly name: string
+  /** Reads, stages and commits one batch. Every failure but `StageStopped` is taken for a fault of the outside, and tried again. */
+  readonly step: Effect.Effect<Outcome, E | StageStopped, R>
+  /** Hints that there may be work; missing some costs at most the poll interval. */
+  readonly wake: Stream.Stream<unknown, unknown, R>
+}
+
+export interface RunnerSettings {
+  /** Longest wait for a wake-up that was missed. */
+  readonly pollInterval: Duration.DurationInput
+  readonly backoffMin: Duration.DurationInput
+  readonly backoffMax: Duration.DurationInput
+}
+
+export const defaultSettings: RunnerSettings = {
+  pollInterval: Duration.seconds(1),
+  backoffMin: Duration.millis(100),
+  backoffMax: Duration.seconds(10)
+}
+
+export interface Health {
+  readonly stage: string
+  readonly state: "running" | "waiting" | "stopped"
+  /** Milliseconds since 1970 at which the state began. */
+  readonly sinceMs: number
+  /** Why the stage waits or stopped; empty while it runs. */
+  readonly reason: string
+}
+
+/** The state of every stage that runs in this process. */
+export class StageHealth extends Context.Tag("@voltlake/stage-runner/StageHealth")<StageHealth, {
+  readonly set: (stage: string, state: Health["state"], reason: string) => Effect.Effect<void>
+  readonly all: Effect.Effect<ReadonlyArray<Health>>
+}>() {}
+
+export const layerHealth: Layer.Layer<StageHealth> = Layer.effect(
+  StageHealth,
+  Effect.gen(function*() {
+    const states = yield* Ref.make(HashMap.empty<string, Health>())
+    return {
+      set: (stage, state, reason) =>
+        Effect.flatMap(Clock.currentTimeMillis, (sinceMs) =>
+          Ref.update(states, (known) => {
+            const current = HashMap.get(known, stage)
+            if (current._tag === "Some" && current.value.state === state && current.value.reason === reason) return known
+            return HashMap.set(known, stage, { stage, state, sinceMs, reason })
+          })),
+      all: Effect.map(Ref.get(states), (known) => Array.from(HashMap.values(known)))
+    }
+  })
+)
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** Failures in a row after which a fault is no longer a hiccup but something that somebody must look at. */
+const failuresUntilError = 10
+
+/** Drives the stage until it is interrupted (Exit by interruption) or stops by itself (returns). */
+export const run = <E, R>(
+  stage: Stage<E, R>,
+  settings: RunnerSettings = defaultSettings
+): Effect.Effect<void, never, R | StageHealth> =>
+  drive(stage, settings).pipe(Effect.scoped, Effect.annotateLogs({ stage: stage.name }))
+
+const drive = Effect.fnUntraced(function*<E, R>(stage: Stage<E, R>, settings: RunnerSettings) {
+  const health = yield* StageHealth
+  const wakeUps = yield* Queue.sliding<unknown>(1)
+  yield* stage.wake.pipe(
+    Stream.runForEach((hint) => Queue.offer(wakeUps, hint)),
+    Effect.retry(Schedule.spaced(settings.backoffMax)),
+    Effect.ignore,
+    Effect.forkScoped
+  )
+  const waitForWork = Effect.race(Queue.take(wakeUps), Effect.sleep(settings.pollInterval))
+  let failures = 0
+  yield* health.set(stage.name, "running", "")
+  while (true) {
+    const exit = yield* Effect.exit(stage.step)
+    if (Exit.isSuccess(exit)) {
+      if (failures > 0) yield* Effect.logInfo("stage goes on")
+      failures = 0
+      yield* health.set(stage.name, "running", "")
+      if (exit.value === "idle") yield* waitForWork
+      continue
+    }
+    if (Cause.isInterruptedOnly(exit.cause)) return yield* Effect.interrupt
+    const error = Cause.squash(exit.cause)
+    if (error instanceof StageStopped || Cause.isDie(exit.cause)) {
+      yield* health.set(stage.name, "stopped", messageOf(error))
+      return yield* Effect.logError("stage stopped", exit.cause)
+    }
+    failures += 1
+    const reason = messageOf(error)
+    yield* health.set(stage.name, "waiting", reason)
+    const say = failures >= failuresUntilError ? Effect.logError : Effect.logWarning
+    yield* say("step failed, trying again").pipe(Effect.annotateLogs({ reason, failures }))
+    yield* Effect.sleep(backoff(settings, failures))
+  }
+})
+
+/** Doubles from `backoffMin` with each failure in a row, up to `backoffMax`. */
+export const backoff = (settings: RunnerSettings, failures: number): Duration.Duration =>
+  Duration.min(
+    Duration.times(settings.backoffMin, 2 ** Math.min(failures - 1, 30)),
+    settings.backoffMax
+  )

@@ -1,0 +1,59 @@
+/** One connection apart from the pool, for what lives in a session: advisory locks and notifications. */
+import { SqlError } from "@effect/sql/SqlError"
+import { Deferred, Duration, Effect, Redacted, type Scope } from "effect"
+import * as Pg from "pg"
+
+const connectLimit = Duration.seconds(10)
+/** The operating system asks an idle peer after so long, so that one which vanished without a word is noticed. */
+const keepAliveAfter = Duration.seconds(10)
+
+export interface DedicatedConnection {
+  /** Answers rows as objects; `bigint` columns come as strings here. */
+  readonly query: (text: string, values?: ReadonlyArray<unknown>) => Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>, SqlError>
+  /** Succeeds once the connection is gone for a reason other than its scope's end. */
+  readonly lost: Effect.Effect<void>
+  /** Calls back for each notification on the channels that this session listens to. */
+  readonly onNotification: (handle: (channel: string, payload: string) => void) => Effect.Effect<void>
+}
+
+const failed = (message: string) => (cause: unknown) => new SqlError({ cause, message })
+
+const make = (url: Redacted.Redacted, purpose: string): Pg.Client =>
+  new Pg.Client({
+    connectionString: Redacted.value(url),
+    application_name: `voltlake ${purpose}`,
+    connectionTimeoutMillis: Duration.toMillis(connectLimit),
+    keepAlive: true,
+    keepAliveInitialDelayMillis: Duration.toMillis(keepAliveAfter)
+  })
+
+/** Connects; the scope's end closes. `purpose` shows in pg_stat_activity. */
+export const connect = (url: Redacted.Redacted, purpose: string): Effect.Effect<DedicatedConnection, SqlError, Scope.Scope> =>
+  Effect.gen(function*() {
+    const lost = yield* Deferred.make<void>()
+    const client = yield* Effect.acquireRelease(
+      Effect.suspend(() => {
+        const fresh = make(url, purpose)
+        // Without a listener a broken connection would end the whole process.
+        fresh.on("error", () => Deferred.unsafeDone(lost, Effect.void))
+        fresh.on("end", () => Deferred.unsafeDone(lost, Effect.void))
+        return Effect.as(
+          Effect.tryPromise({ try: () => fresh.connect(), catch: failed("Failed to acquire connection") }),
+          fresh
+        )
+      }),
+      (open) => Effect.promise(() => open.end().catch(() => undefined))
+    )
+    return {
+      query: (text, values = []) =>
+        Effect.tryPromise({
+          try: () => client.query(text, [...values]).then((result) => result.rows as ReadonlyArray<Record<string, unknown>>),
+          catch: failed("Failed to execute statement")
+        }),
+      lost: Deferred.await(lost),
+      onNotification: (handle) =>
+        Effect.sync(() => {
+          client.on("notification", (message) => handle(message.channel, message.payload ?? ""))
+        })
+    }
+  })

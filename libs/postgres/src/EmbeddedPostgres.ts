@@ -1,0 +1,155 @@
+/**
+ * A real PostgreSQL for one machine, from the programs that npm installed, under a data directory.
+ *
+ * It belongs to the data directory, not to a process: whoever comes first starts it, others use the same, and one that was left running by a
+ * killed process is taken over. Every user holds a shared advisory lock; on leaving, whoever can take it exclusively is the last, and
+ * stops the server. Tools that hold no lock (psql) keep nothing alive.
+ *
+ * Not guaranteed: that the port stays the same from one start to the next, though the last one is taken again where it is free.
+ */
+import { Clock, Duration, Effect, ExecutionStrategy, Exit, Option, Redacted, Ref, Schedule, Scope } from "effect"
+import type { SqlError } from "@effect/sql/SqlError"
+import { join } from "node:path"
+import { connect, type DedicatedConnection } from "./DedicatedConnection.ts"
+import { ClusterUnusable, type EmbeddedPostgresError, NoServerRunning, ServerStartFailed } from "./EmbeddedPostgresError.ts"
+import { type Binaries, locate } from "./internal/Binaries.ts"
+import * as Cluster from "./internal/Cluster.ts"
+import { ensureRunning, inspect, stop } from "./internal/ServerProcess.ts"
+import { systemFolder, systemFolders } from "./internal/SystemFolder.ts"
+import { faultOf } from "./SqlFault.ts"
+
+/** Recovery after a crash reads up to `max_wal_size` again, which takes minutes on a slow disk. */
+const startLimit = Duration.minutes(5)
+const rejoinEvery = Duration.millis(200)
+
+/** Two-part keys, which PostgreSQL keeps apart from the one-part ones that others may use. */
+const usersLock = "1869, 1"
+
+export interface EmbeddedOptions {
+  /** Where the cluster may lie when the server's account cannot reach the data directory, the best first. */
+  readonly systemFolders: ReadonlyArray<string>
+}
+
+const urlAt = (cluster: Cluster.Cluster, port: number) =>
+  Redacted.make(`postgres://${Cluster.userName}:${cluster.password}@127.0.0.1:${port}/${Cluster.databaseName}`)
+
+interface Server {
+  readonly cluster: Cluster.Cluster
+  readonly binaries: Binaries
+}
+
+const prepare = Effect.fnUntraced(function*(dataDir: string, options: EmbeddedOptions) {
+  const unique = yield* Cluster.uniqueName
+  const home = yield* Cluster.chooseHome(dataDir, options.systemFolders)
+  const copies = home.account === undefined
+    ? Effect.succeed(home.folder)
+    : systemFolder(options.systemFolders, home.account)
+  const binaries = yield* locate(home.account, copies, unique)
+  const cluster = yield* Cluster.ensure(dataDir, home, binaries, yield* Clock.currentTimeMillis)
+  return { cluster, binaries }
+})
+
+interface Membership {
+  readonly url: Redacted.Redacted
+  readonly port: number
+  readonly connection: DedicatedConnection
+  /** Closes the connection. */
+  readonly end: Effect.Effect<void>
+}
+
+/** Takes part: connects and holds the shared lock. Fails with SqlError while somebody is stopping the server. */
+const takePart = Effect.fnUntraced(function*(server: Server) {
+  const { port } = yield* ensureRunning(server.cluster, server.binaries, startLimit)
+  const url = urlAt(server.cluster, port)
+  const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer, ExecutionStrategy.sequential))
+  const end = Scope.close(scope, Exit.void)
+  const connection = yield* Effect.gen(function*() {
+    const connection = yield* connect(url, "embedded user")
+    // Waits for a user on its way out, who ends this session with the server; but not for one who hangs.
+    yield* connection.query("set lock_timeout = '10s'")
+    yield* connection.query(`select pg_advisory_lock_shared(${usersLock})`)
+    return connection
+  }).pipe(Scope.extend(scope), Effect.onError(() => end))
+  return { url, port, connection, end } satisfies Membership
+})
+
+const giveUp = (server: Server) => (error: SqlError | EmbeddedPostgresError) => {
+  if (error._tag !== "SqlError") return error
+  const fault = faultOf(error)
+  return fault.code === "28P01"
+    ? new ClusterUnusable({ path: server.cluster.data, reason: "the server does not accept the password kept beside it" })
+    : new ServerStartFailed({ path: server.cluster.data, reason: fault.reason, log: "" })
+}
+
+const joinPatiently = (server: Server) =>
+  takePart(server).pipe(
+    Effect.retry({
+      while: (error) => error._tag === "SqlError" && faultOf(error).code !== "28P01",
+      schedule: Schedule.spaced(rejoinEvery).pipe(Schedule.upTo(startLimit))
+    }),
+    Effect.mapError(giveUp(server))
+  )
+
+/** Gives the shared lock back; whoever then gets the exclusive one is the last and stops the server. */
+const leave = Effect.fnUntraced(function*(server: Server, connection: DedicatedConnection) {
+  yield* connection.query(`select pg_advisory_unlock_shared(${usersLock})`)
+  const [row] = yield* connection.query(`select pg_try_advisory_lock(${usersLock}) as last`)
+  if (row?.["last"] !== true) return
+  yield* Effect.logDebug("last user leaves, stopping the embedded PostgreSQL")
+  yield* stop(server.cluster, server.binaries)
+})
+
+/**
+ * Makes sure that the data directory's server runs, and answers its URL. Until the scope closes, this process counts as a user of it. If
+ * the server dies under us it is started again, on the same port where that is free.
+ */
+export const acquire = Effect.fn("EmbeddedPostgres.acquire")(function*(
+  dataDir: string,
+  options: EmbeddedOptions = { systemFolders }
+) {
+  const server = yield* prepare(dataDir, options)
+  const joined = yield* joinPatiently(server)
+  const current = yield* Ref.make(Option.some<Membership>(joined))
+  yield* Effect.addFinalizer(() =>
+    Effect.flatMap(Ref.get(current), Option.match({
+      onNone: () => Effect.void,
+      onSome: ({ connection }) => leave(server, connection)
+    })).pipe(
+      Effect.catchAllCause((cause) => Effect.logDebug("leaving the embedded PostgreSQL failed", cause))
+    )
+  )
+  yield* Effect.forkScoped(keepJoined(server, current, joined.port))
+  return { url: joined.url, port: joined.port }
+})
+
+/** Joins again whenever the connection is lost: without the lock another user would think itself the last. */
+const keepJoined = (
+  server: Server,
+  current: Ref.Ref<Option.Option<Membership>>,
+  port: number
+): Effect.Effect<never, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const held = yield* Ref.get(current)
+    if (Option.isSome(held)) yield* Effect.zipRight(held.value.connection.lost, held.value.end)
+    yield* Ref.set(current, Option.none())
+    yield* Effect.logWarning("connection to the embedded PostgreSQL lost, joining again")
+    const joined = yield* joinPatiently(server)
+    yield* Ref.set(current, Option.some(joined))
+    if (joined.port !== port) {
+      yield* Effect.logError("the embedded PostgreSQL is back on another port; this process has to be started again")
+    }
+  }).pipe(
+    Effect.catchAll((error) =>
+      Effect.zipRight(Effect.logError("the embedded PostgreSQL does not come back", error), Effect.sleep(rejoinEvery))
+    ),
+    Effect.forever
+  )
+
+/** The URL of the data directory's running server. Starts nothing. */
+export const urlOf = Effect.fn("EmbeddedPostgres.urlOf")(function*(dataDir: string) {
+  const folder = yield* Cluster.findHome(dataDir)
+  if (folder === undefined) return yield* new NoServerRunning({ dataDir })
+  const state = yield* inspect(join(folder, "cluster", "data"))
+  if (state._tag !== "Ready") return yield* new NoServerRunning({ dataDir })
+  return urlAt(yield* Cluster.open({ folder, account: undefined }), state.port)
+})

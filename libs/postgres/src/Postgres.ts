@@ -1,0 +1,104 @@
+/**
+ * How everything else gets at PostgreSQL: `SqlClient` and `PgClient` over a bounded pool, and the URL for connections of one's own.
+ *
+ * Beyond the driver's defaults: `int8` columns are `bigint`, `timestamp` columns are read as UTC and the session's time zone is UTC,
+ * `bytea` is decoded natively. Lost connections leave the pool by themselves, and the next statement gets a new one.
+ * For transactions use {@link "./Transaction.ts"}: the client's own `withTransaction` turns a failed commit into a defect.
+ */
+import { Reactivity } from "@effect/experimental"
+import { PgClient } from "@effect/sql-pg"
+import { SqlClient } from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import { Context, Duration, Effect, Layer, Redacted, Schema } from "effect"
+import * as Pg from "pg"
+import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
+import type { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
+import { PostgresUrl } from "./PostgresUrl.ts"
+import { faultOf } from "./SqlFault.ts"
+
+export const connectionsMax = 10
+const connectLimit = Duration.seconds(10)
+const idleLimit = Duration.minutes(1)
+const keepAliveAfter = Duration.seconds(10)
+
+/** Nothing answered as a PostgreSQL that lets us in. The reason never holds the password. */
+export class PostgresUnavailable extends Schema.TaggedError<PostgresUnavailable>()("PostgresUnavailable", {
+  reason: Schema.String,
+  /** Whether waiting can help (the server is away), or somebody has to act (a wrong password). */
+  retryable: Schema.Boolean
+}) {
+  override get message() {
+    return `PostgreSQL is not available: ${this.reason}`
+  }
+}
+
+/** Numbers of types in PostgreSQL's catalog (pg_type.dat). */
+const oid = { bytea: 17, int8: 20, timestamp: 1114 } as const
+
+const parsers = new Map<number, (text: string) => unknown>([
+  [oid.int8, (text) => BigInt(text)],
+  [oid.bytea, (text) => Buffer.from(text.slice(2), "hex")],
+  [oid.timestamp, (text) => new Date(`${text.replace(" ", "T")}Z`)]
+])
+
+const types: Pg.CustomTypesConfig = {
+  // The binary format is asked for by BinaryQuery only, which brings parsers of its own.
+  getTypeParser: (id: number, format?: "text" | "binary") =>
+    (format === "binary" ? undefined : parsers.get(id)) ?? Pg.types.getTypeParser(id, format as "text")
+}
+
+const openPool = (url: Redacted.Redacted, applicationName: string) =>
+  new Pg.Pool({
+    connectionString: Redacted.value(url),
+    application_name: applicationName,
+    max: connectionsMax,
+    connectionTimeoutMillis: Duration.toMillis(connectLimit),
+    idleTimeoutMillis: Duration.toMillis(idleLimit),
+    keepAlive: true,
+    keepAliveInitialDelayMillis: Duration.toMillis(keepAliveAfter),
+    options: "-c TimeZone=UTC",
+    types
+  })
+
+const pool = (url: Redacted.Redacted, applicationName: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const opened = openPool(url, applicationName)
+      // Idle connections that break are dropped by the pool; without a listener they would end the process.
+      opened.on("error", () => undefined)
+      return opened
+    }),
+    (opened) => Effect.promise(() => opened.end()).pipe(Effect.interruptible, Effect.timeoutOption(connectLimit))
+  )
+
+const unavailable = (error: SqlError) => {
+  const { reason, retryable } = faultOf(error)
+  return new PostgresUnavailable({ reason, retryable })
+}
+
+const make = Effect.fnUntraced(function*(url: Redacted.Redacted, applicationName: string) {
+  const client = yield* PgClient.fromPool({ acquire: pool(url, applicationName), applicationName })
+  yield* client`select 1`
+  return Context.make(PgClient.PgClient, client).pipe(Context.add(SqlClient, client), Context.add(PostgresUrl, url))
+}, Effect.mapError(unavailable))
+
+export type Postgres = PgClient.PgClient | SqlClient | PostgresUrl
+
+/**
+ * A server of one's own, at `postgres://user:password@host:port/database` (`?sslmode=verify-full` and the like are understood). Fails where
+ * it does not answer within 10 seconds; later losses are errors of the statements they hit, and pass when the server is back.
+ */
+export const fromUrl = (
+  url: Redacted.Redacted,
+  applicationName = "voltlake"
+): Layer.Layer<Postgres, PostgresUnavailable> =>
+  Layer.scopedContext(make(url, applicationName)).pipe(Layer.provide(Reactivity.layer))
+
+/** The server under `dataDir`, started or joined; see {@link EmbeddedPostgres.acquire}. */
+export const embedded = (
+  dataDir: string,
+  options?: EmbeddedPostgres.EmbeddedOptions
+): Layer.Layer<Postgres, EmbeddedPostgresError | PostgresUnavailable> =>
+  Layer.scopedContext(
+    Effect.flatMap(EmbeddedPostgres.acquire(dataDir, options), ({ url }) => make(url, "voltlake"))
+  ).pipe(Layer.provide(Reactivity.layer))

@@ -1,0 +1,109 @@
+/**
+ * The port that names tables and makes commits visible: it holds each table's current metadata location, and moves it in one transaction.
+ *
+ * Adapters: PostgresCatalog, MemoryCatalog.
+ */
+import { Context, type Effect, Schema } from "effect"
+import { Outcome } from "@voltlake/domain/Failure"
+import type { TableIdentifier } from "./TableIdentifier.ts"
+
+export class TableNotFound extends Schema.TaggedError<TableNotFound>()("TableNotFound", { table: Schema.String }) {
+  override get message() {
+    return `no table ${this.table}`
+  }
+}
+
+export class TableAlreadyExists
+  extends Schema.TaggedError<TableAlreadyExists>()("TableAlreadyExists", { table: Schema.String })
+{
+  override get message() {
+    return `table ${this.table} already exists`
+  }
+}
+
+/** Somebody else committed to the table first. Nothing was changed. `found` is absent where the table is gone. */
+export class CommitConflict extends Schema.TaggedError<CommitConflict>()("CommitConflict", {
+  table: Schema.String,
+  expected: Schema.String,
+  found: Schema.UndefinedOr(Schema.String)
+}) {
+  override get message() {
+    return `${this.table} is at ${this.found ?? "no metadata"}, expected ${this.expected}`
+  }
+}
+
+/** The commit's files may have been removed as orphans: it must never become visible. Nothing was changed. */
+export class CommitRetired extends Schema.TaggedError<CommitRetired>()("CommitRetired", { commitId: Schema.String }) {
+  override get message() {
+    return `commit ${this.commitId} was retired: its files may be gone`
+  }
+}
+
+/** The catalog failed. With outcome `Unknown` a change may have happened all the same: it is looked up, never blindly repeated. */
+export class CatalogError extends Schema.TaggedError<CatalogError>()("CatalogError", {
+  operation: Schema.String,
+  outcome: Outcome,
+  retryable: Schema.Boolean,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `catalog: ${this.operation} failed (${this.outcome}): ${this.reason}`
+  }
+}
+
+/** Where a table was after our last commit to it. */
+export interface TableHead {
+  readonly table: TableIdentifier
+  readonly snapshotId: bigint
+  /** The JSON text of the summary's `voltlake.position`. */
+  readonly position: string | undefined
+  readonly commitId: string
+}
+
+export interface TableSwap {
+  readonly table: TableIdentifier
+  readonly expected: string
+  readonly next: string
+  readonly snapshotId: bigint
+  readonly position: string | undefined
+}
+
+export interface Swap {
+  readonly commitId: string
+  readonly tables: ReadonlyArray<TableSwap>
+  /** Files that no table names any more once this swap is done. */
+  readonly unreferenced: ReadonlyArray<string>
+}
+
+/**
+ * Guarantees: `swap` happens whole or not at all, is durable when it returns, and succeeds for exactly one of many that expect the same location;
+ * a commit id that `retire` has answered for never becomes visible afterwards.
+ * Not guaranteed: that a failed change had no effect (see `CatalogError.outcome`), nor that a listener hears of every swap.
+ */
+export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
+  /** Succeeds where the namespace is there already. */
+  readonly createNamespace: (namespace: string) => Effect.Effect<void, CatalogError>
+  readonly namespaces: Effect.Effect<ReadonlyArray<string>, CatalogError>
+  /** All tables, in name order. */
+  readonly list: Effect.Effect<ReadonlyArray<TableIdentifier>, CatalogError>
+  readonly metadataLocation: (table: TableIdentifier) => Effect.Effect<string, TableNotFound | CatalogError>
+  readonly createTable: (
+    table: TableIdentifier,
+    metadataLocation: string
+  ) => Effect.Effect<void, TableAlreadyExists | CatalogError>
+  /** Moves every table of the swap, in name order, with its head, and wakes listeners with the tables' names. */
+  readonly swap: (swap: Swap) => Effect.Effect<void, CommitConflict | CommitRetired | CatalogError>
+  readonly heads: Effect.Effect<ReadonlyArray<TableHead>, CatalogError>
+  /** Refuses these commits from now on. A swap under way ends first: whoever looks for the commit's snapshot after this sees it or never will. */
+  readonly retire: (commitIds: ReadonlyArray<string>) => Effect.Effect<void, CatalogError>
+  /** Locations that have been named by no table for at least `ageMs`, oldest first, at most some thousands. */
+  readonly expiredFiles: (ageMs: number) => Effect.Effect<ReadonlyArray<string>, CatalogError>
+  /** For files that are deleted. */
+  readonly forgetFiles: (locations: ReadonlyArray<string>) => Effect.Effect<void, CatalogError>
+}>() {}
+
+/** The channel that a swap notifies; the payload are the tables' names, parted by commas. */
+export const commitChannel = "voltlake_commit"
+
+/** Most locations that `expiredFiles` answers at once. */
+export const expiredFilesMax = 5000

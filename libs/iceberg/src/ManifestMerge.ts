@@ -1,0 +1,128 @@
+/**
+ * Which manifests of a table a commit writes together, so that a plan reads few (the specification allows it; Iceberg's own merge append does it).
+ *
+ * A large manifest joins only when the smaller ones together are about as large: then each entry is rewritten about log(n) times, not n/100 times.
+ */
+import type { DataFile, ManifestEntry, ManifestFile, PartitionFieldSummary } from "./DataFile.ts"
+import { encode, type SingleValue } from "./BoundsBinary.ts"
+import type { PartitionSpec } from "./PartitionSpec.ts"
+import { fieldTypes } from "./PartitionSpec.ts"
+import type { ResolvedEntry } from "./TableFiles.ts"
+import type { TableMetadata } from "./TableMetadata.ts"
+import { intProperty } from "./TableMetadata.ts"
+import type { TableSchema } from "./Type.ts"
+
+export const minCountToMergeProperty = "commit.manifest.min-count-to-merge"
+export const minCountToMergeDefault = 100
+export const targetSizeProperty = "commit.manifest.target-size-bytes"
+export const targetSizeDefault = 8 * 1024 * 1024
+
+/** Groups of manifests of one spec, each to become one. Order within a group is that of the list. */
+export const plan = (
+  manifests: ReadonlyArray<ManifestFile>,
+  metadata: TableMetadata
+): ReadonlyArray<ReadonlyArray<ManifestFile>> => {
+  const minCount = Math.max(2, intProperty(metadata, minCountToMergeProperty, minCountToMergeDefault))
+  const targetSize = BigInt(Math.max(1, intProperty(metadata, targetSizeProperty, targetSizeDefault)))
+  const bySpec = new Map<number, Array<ManifestFile>>()
+  for (const manifest of manifests) {
+    if (manifest.content !== "data" || manifest.manifestLength >= targetSize) continue
+    const group = bySpec.get(manifest.partitionSpecId) ?? []
+    bySpec.set(manifest.partitionSpecId, [...group, manifest])
+  }
+  return Array.from(bySpec.values()).filter((group) => group.length >= minCount).flatMap((group) => {
+    const chosen = new Set(smallest(group, targetSize))
+    return chosen.size < 2 ? [] : [group.filter((manifest) => chosen.has(manifest))]
+  })
+}
+
+const smallest = (group: ReadonlyArray<ManifestFile>, targetSize: bigint): ReadonlyArray<ManifestFile> => {
+  const ascending = [...group].sort((a, b) => (a.manifestLength < b.manifestLength ? -1 : 1))
+  const out: Array<ManifestFile> = []
+  let size = 0n
+  for (const manifest of ascending) {
+    const tooLarge = out.length >= 2 && manifest.manifestLength > 2n * size
+    if (tooLarge || size + manifest.manifestLength > targetSize) break
+    out.push(manifest)
+    size += manifest.manifestLength
+  }
+  return out
+}
+
+export type Entries = ReadonlyArray<ManifestEntry>
+
+/** Live entries as a merged manifest holds them: existing, with all that they inherited written out. */
+export const existing = (entries: ReadonlyArray<ResolvedEntry>): ReadonlyArray<ManifestEntry> =>
+  entries.filter((entry) => entry.status !== "deleted").map((entry) => ({ ...entry, status: "existing" }))
+
+export const added = (files: ReadonlyArray<DataFile>, snapshotId: bigint): ReadonlyArray<ManifestEntry> =>
+  files.map((dataFile) => ({
+    status: "added",
+    snapshotId,
+    // Inherited: the sequence number is not known before the commit that wins.
+    sequenceNumber: undefined,
+    fileSequenceNumber: undefined,
+    dataFile
+  }))
+
+/** What a manifest list says of a manifest, but for its sequence numbers. */
+export type ManifestDescription = Omit<ManifestFile, "sequenceNumber" | "minSequenceNumber">
+
+export const describe = (
+  manifestPath: string,
+  manifestLength: bigint,
+  entries: ReadonlyArray<ManifestEntry>,
+  spec: PartitionSpec,
+  schemas: ReadonlyArray<TableSchema>,
+  addedSnapshotId: bigint
+): ManifestDescription => {
+  const of = (status: ManifestEntry["status"]) => entries.filter((entry) => entry.status === status)
+  const rows = (some: ReadonlyArray<ManifestEntry>) => some.reduce((sum, entry) => sum + entry.dataFile.recordCount, 0n)
+  const [addedEntries, existingEntries, deletedEntries] = [of("added"), of("existing"), of("deleted")]
+  return {
+    manifestPath,
+    manifestLength,
+    partitionSpecId: spec.specId,
+    content: "data",
+    addedSnapshotId,
+    addedFilesCount: addedEntries.length,
+    existingFilesCount: existingEntries.length,
+    deletedFilesCount: deletedEntries.length,
+    addedRowsCount: rows(addedEntries),
+    existingRowsCount: rows(existingEntries),
+    deletedRowsCount: rows(deletedEntries),
+    partitions: partitionSummaries(entries, spec, schemas),
+    keyMetadata: undefined
+  }
+}
+
+const partitionSummaries = (
+  entries: ReadonlyArray<ManifestEntry>,
+  spec: PartitionSpec,
+  schemas: ReadonlyArray<TableSchema>
+): ReadonlyArray<PartitionFieldSummary> =>
+  fieldTypes(spec, schemas).map((type, index) => {
+    const values = entries.map((entry) => entry.dataFile.partition[index] ?? null)
+    const present = values.filter((value) => value !== null && !Number.isNaN(value)) as ReadonlyArray<SingleValue>
+    const low = extreme(present, -1)
+    const high = extreme(present, 1)
+    return {
+      containsNull: values.includes(null),
+      containsNan: values.some((value) => Number.isNaN(value)),
+      lowerBound: low === undefined ? undefined : encode(type, low),
+      upperBound: high === undefined ? undefined : encode(type, high)
+    }
+  })
+
+const compare = (a: SingleValue, b: SingleValue): number => {
+  if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b)
+  // By UTF-8 bytes, which is by code points; JavaScript compares UTF-16 units.
+  if (typeof a === "string" && typeof b === "string") return Buffer.compare(Buffer.from(a), Buffer.from(b))
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+const extreme = (values: ReadonlyArray<SingleValue>, sign: -1 | 1): SingleValue | undefined =>
+  values.reduce<SingleValue | undefined>(
+    (best, value) => (best === undefined || compare(value, best) * sign > 0 ? value : best),
+    undefined
+  )

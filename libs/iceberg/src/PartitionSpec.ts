@@ -1,0 +1,137 @@
+/** How a table's rows are parted into files (specification: "Partitioning"), as plain data. */
+import type { PrimitiveType, TableSchema } from "./Type.ts"
+import { date, int, leafById, string } from "./Type.ts"
+
+/** We write by identity, day and void; the others are named, so that a table that uses them can be read. */
+export type Transform =
+  | { readonly type: "identity" | "void" | "year" | "month" | "day" | "hour" }
+  | { readonly type: "bucket"; readonly buckets: number }
+  | { readonly type: "truncate"; readonly width: number }
+  | { readonly type: "unknown"; readonly text: string }
+
+export interface PartitionField {
+  readonly sourceId: number
+  /** Unique among all specs of the table, from 1000 on. */
+  readonly fieldId: number
+  readonly name: string
+  readonly transform: Transform
+}
+
+export interface PartitionSpec {
+  readonly specId: number
+  readonly fields: ReadonlyArray<PartitionField>
+}
+
+/** A value of a partition tuple: dates as days since 1970, timestamps as microseconds, decimals unscaled. */
+export type PartitionValue = null | boolean | number | bigint | string | Uint8Array
+
+/** Values in the order of the spec's fields. */
+export type Partition = ReadonlyArray<PartitionValue>
+
+export const identity: Transform = { type: "identity" }
+export const day: Transform = { type: "day" }
+export const alwaysNull: Transform = { type: "void" }
+
+export const unpartitioned: PartitionSpec = { specId: 0, fields: [] }
+
+/** Below the first id of a partition field; what `last-partition-id` is while there is none. */
+export const firstFieldId = 1000
+
+export const make = (specId: number, fields: ReadonlyArray<PartitionField>): PartitionSpec => ({ specId, fields })
+
+export const transformFromText = (text: string): Transform => {
+  switch (text) {
+    case "identity":
+    case "void":
+    case "year":
+    case "month":
+    case "day":
+    case "hour":
+      return { type: text }
+  }
+  const [, name, argument] = /^(bucket|truncate)\[(\d+)\]$/.exec(text) ?? []
+  if (name === "bucket") return { type: "bucket", buckets: Number(argument) }
+  if (name === "truncate") return { type: "truncate", width: Number(argument) }
+  return { type: "unknown", text }
+}
+
+export const transformToText = (transform: Transform): string => {
+  switch (transform.type) {
+    case "bucket":
+      return `bucket[${transform.buckets}]`
+    case "truncate":
+      return `truncate[${transform.width}]`
+    case "unknown":
+      return transform.text
+    default:
+      return transform.type
+  }
+}
+
+/** What a transform makes of a value of `source` (specification: "Partition Transforms"). */
+export const resultType = (transform: Transform, source: PrimitiveType): PrimitiveType => {
+  switch (transform.type) {
+    case "identity":
+    case "void":
+    case "truncate":
+      return source
+    case "day":
+      return date
+    case "year":
+    case "month":
+    case "hour":
+    case "bucket":
+      return int
+    // An unknown transform's values are read as text, as the specification asks.
+    case "unknown":
+      return string
+  }
+}
+
+/** The type of each field of a spec's partition tuple. A source column that was dropped counts as int, as nothing is known of it. */
+export const fieldTypes = (spec: PartitionSpec, schemas: ReadonlyArray<TableSchema>): ReadonlyArray<PrimitiveType> =>
+  spec.fields.map((field) => {
+    for (let index = schemas.length - 1; index >= 0; index--) {
+      const leaf = leafById(schemas[index]!, field.sourceId)
+      if (leaf !== undefined) return resultType(field.transform, leaf.type)
+    }
+    return int
+  })
+
+const microsPerDay = 86_400_000_000n
+
+/** Days since 1970 of microseconds since 1970; rounds towards the past, as the specification's day transform does. */
+export const dayOfMicros = (micros: bigint): number => {
+  const days = micros / microsPerDay
+  return Number(micros < 0n && days * microsPerDay !== micros ? days - 1n : days)
+}
+
+/** `2026-11-24` of days since 1970. */
+export const dayText = (days: number): string => {
+  const at = new Date(days * 86_400_000)
+  const year = at.getUTCFullYear()
+  const two = (value: number) => String(value).padStart(2, "0")
+  const yearText = year < 0 ? `-${String(-year).padStart(4, "0")}` : String(year).padStart(4, "0")
+  return `${yearText}-${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())}`
+}
+
+const hex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")
+
+const valueText = (value: PartitionValue, type: PrimitiveType): string => {
+  if (value === null) return "null"
+  if (type.type === "date") return dayText(Number(value))
+  return value instanceof Uint8Array ? hex(value) : String(value)
+}
+
+const pathTextMax = 64
+
+/** What every store, file system and URI takes as it is. Not reversible: readers take the tuple, the path is for people. */
+const pathText = (text: string) => text.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, pathTextMax)
+
+/** Folder of a partition, `timestamp_day=2026-11-24/source=a_b`; empty without partition fields. */
+export const path = (spec: PartitionSpec, schemas: ReadonlyArray<TableSchema>, partition: Partition): string => {
+  const types = fieldTypes(spec, schemas)
+  return spec.fields
+    .map((field, index) => `${pathText(field.name)}=${pathText(valueText(partition[index] ?? null, types[index]!))}`)
+    .join("/")
+}

@@ -1,0 +1,250 @@
+/**
+ * The catalog in PostgreSQL, in the layout that Iceberg's JdbcCatalog (schema version V1) and PyIceberg's SqlCatalog read and write: they open the
+ * tables of the catalog `lakehouse` directly. What is ours alone lies in the schema `lake`.
+ *
+ * A retired commit and a swap meet at an advisory lock of the commit's id, so that a commit is either seen by who retired it, or refused.
+ */
+import type { SqlError } from "@effect/sql/SqlError"
+import { SqlError as SqlErrorClass } from "@effect/sql/SqlError"
+import { SqlClient } from "@effect/sql/SqlClient"
+import { Effect, Layer, Option } from "effect"
+import { faultOf } from "@voltlake/postgres/SqlFault"
+import type { Swap, TableHead, TableSwap } from "./Catalog.ts"
+import {
+  Catalog,
+  CatalogError,
+  commitChannel,
+  CommitConflict,
+  CommitRetired,
+  expiredFilesMax,
+  TableAlreadyExists,
+  TableNotFound
+} from "./Catalog.ts"
+import * as TableIdentifier from "./TableIdentifier.ts"
+
+/** The catalog's name, under which other engines open it. */
+export const catalogName = "lakehouse"
+
+/** Any number that no other advisory lock of the database has. */
+const migrationLock = 7_302_471_001
+const insertRowsMax = 1000
+
+const statements = [
+  `CREATE TABLE IF NOT EXISTS iceberg_tables (
+    catalog_name varchar(255) NOT NULL,
+    table_namespace varchar(255) NOT NULL,
+    table_name varchar(255) NOT NULL,
+    metadata_location varchar(1000),
+    previous_metadata_location varchar(1000),
+    iceberg_type varchar(5),
+    PRIMARY KEY (catalog_name, table_namespace, table_name))`,
+  `CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
+    catalog_name varchar(255) NOT NULL,
+    namespace varchar(255) NOT NULL,
+    property_key varchar(255) NOT NULL,
+    property_value varchar(1000),
+    PRIMARY KEY (catalog_name, namespace, property_key))`,
+  `CREATE SCHEMA IF NOT EXISTS lake`,
+  `CREATE TABLE IF NOT EXISTS lake.table_head (
+    table_name text PRIMARY KEY,
+    snapshot_id bigint NOT NULL,
+    position jsonb,
+    commit_id text NOT NULL,
+    updated_at timestamptz NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS lake.unreferenced_file (location text PRIMARY KEY, since timestamptz NOT NULL)`,
+  `CREATE INDEX IF NOT EXISTS unreferenced_file_since ON lake.unreferenced_file (since)`,
+  `CREATE TABLE IF NOT EXISTS lake.retired_commit (commit_id text PRIMARY KEY)`
+]
+
+const catalogError = (operation: string, error: SqlError, outcome = faultOf(error).outcome): CatalogError => {
+  const { reason, retryable } = faultOf(error)
+  return new CatalogError({ operation, outcome, retryable, reason })
+}
+
+/** For a read, or one statement outside a transaction. */
+const orCatalogError = (operation: string) =>
+<A, E, R>(effect: Effect.Effect<A, E | SqlError, R>): Effect.Effect<A, Exclude<E, SqlError> | CatalogError, R> =>
+  Effect.mapError(effect, (error) =>
+    error instanceof SqlErrorClass ? catalogError(operation, error) : error as Exclude<E, SqlError>)
+
+/**
+ * A transaction whose failure says what became of it: before COMMIT was sent nothing was applied; after, only the server's answer counts.
+ * The client turns a failed COMMIT or ROLLBACK into a defect; here it is an error again.
+ */
+const transaction = (sql: SqlClient, operation: string) =>
+<A, E, R>(body: Effect.Effect<A, E | SqlError, R>): Effect.Effect<A, Exclude<E, SqlError> | CatalogError, R> =>
+  Effect.suspend(() => {
+    let committing = false
+    return sql.withTransaction(Effect.tap(body, () => Effect.sync(() => void (committing = true)))).pipe(
+      Effect.catchSomeDefect((defect) =>
+        defect instanceof SqlErrorClass ? Option.some(Effect.fail(defect)) : Option.none()
+      ),
+      Effect.mapError((error) =>
+        error instanceof SqlErrorClass
+          ? catalogError(operation, error, committing ? faultOf(error).outcome : "NotApplied")
+          : error as Exclude<E, SqlError>
+      )
+    )
+  })
+
+/** Makes what the catalog needs, where it is not there. Safe to run at every start, and by many at once. */
+export const migrate: Effect.Effect<void, CatalogError, SqlClient> = Effect.flatMap(SqlClient, (sql) =>
+  Effect.gen(function*() {
+    yield* sql`SELECT pg_advisory_xact_lock(${migrationLock})`
+    for (const statement of statements) yield* sql.unsafe(statement)
+    // Catalogs of the first layout had no type of entry.
+    yield* sql`ALTER TABLE iceberg_tables ADD COLUMN IF NOT EXISTS iceberg_type varchar(5)`
+  }).pipe(transaction(sql, "migrate"))).pipe(Effect.withSpan("PostgresCatalog.migrate"))
+
+const isTable = `(iceberg_type = 'TABLE' OR iceberg_type IS NULL)`
+
+const swapTable = (sql: SqlClient, swap: TableSwap) =>
+  Effect.gen(function*() {
+    const { namespace, name } = swap.table
+    const moved = yield* sql`
+      UPDATE iceberg_tables SET metadata_location = ${swap.next}, previous_metadata_location = ${swap.expected}
+      WHERE catalog_name = ${catalogName} AND table_namespace = ${namespace} AND table_name = ${name}
+        AND metadata_location = ${swap.expected}
+      RETURNING 1`
+    if (moved.length === 1) return
+    const found = yield* sql<{ readonly metadata_location: string }>`
+      SELECT metadata_location FROM iceberg_tables
+      WHERE catalog_name = ${catalogName} AND table_namespace = ${namespace} AND table_name = ${name}`
+    return yield* new CommitConflict({
+      table: TableIdentifier.render(swap.table),
+      expected: swap.expected,
+      found: found[0]?.metadata_location
+    })
+  })
+
+const writeHeads = (sql: SqlClient, commitId: string, tables: ReadonlyArray<TableSwap>) =>
+  Effect.forEach(tables, (swap) =>
+    sql`
+      INSERT INTO lake.table_head (table_name, snapshot_id, position, commit_id, updated_at)
+      VALUES (${TableIdentifier.render(swap.table)}, ${String(swap.snapshotId)}::bigint,
+        ${swap.position ?? null}::jsonb, ${commitId}, now())
+      ON CONFLICT (table_name) DO UPDATE SET snapshot_id = excluded.snapshot_id, position = excluded.position,
+        commit_id = excluded.commit_id, updated_at = excluded.updated_at`, { discard: true })
+
+const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
+  Array.from({ length: Math.ceil(items.length / insertRowsMax) }, (_, index) =>
+    items.slice(index * insertRowsMax, (index + 1) * insertRowsMax))
+
+const writeUnreferenced = (sql: SqlClient, locations: ReadonlyArray<string>) =>
+  Effect.forEach(chunks(locations), (chunk) =>
+    sql`
+      INSERT INTO lake.unreferenced_file (location, since)
+      SELECT location, now() FROM (VALUES ${sql.csv(chunk.map((location) => sql`(${location}::text)`))}) AS gone (location)
+      ON CONFLICT (location) DO NOTHING`, { discard: true })
+
+const swapAll = (sql: SqlClient, { commitId, tables, unreferenced }: Swap) =>
+  Effect.gen(function*() {
+    const sorted = [...tables].sort((a, b) => TableIdentifier.order(a.table, b.table))
+    yield* sql`SELECT pg_advisory_xact_lock_shared(hashtextextended(${commitId}, 0))`
+    const retired = yield* sql`SELECT 1 FROM lake.retired_commit WHERE commit_id = ${commitId}`
+    if (retired.length > 0) return yield* new CommitRetired({ commitId })
+    for (const swap of sorted) yield* swapTable(sql, swap)
+    yield* writeHeads(sql, commitId, sorted)
+    yield* writeUnreferenced(sql, unreferenced)
+    const names = sorted.map(({ table }) => TableIdentifier.render(table)).join(",")
+    yield* sql`SELECT pg_notify(${commitChannel}, ${names})`
+  }).pipe(transaction(sql, "swap"))
+
+const createTable = (sql: SqlClient, table: TableIdentifier.TableIdentifier, metadataLocation: string) =>
+  sql`
+    INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location, iceberg_type)
+    VALUES (${catalogName}, ${table.namespace}, ${table.name}, ${metadataLocation}, 'TABLE')
+    ON CONFLICT DO NOTHING RETURNING 1`.pipe(
+    orCatalogError("createTable"),
+    Effect.filterOrFail(
+      (rows) => rows.length === 1,
+      () => new TableAlreadyExists({ table: TableIdentifier.render(table) })
+    ),
+    Effect.asVoid
+  )
+
+const metadataLocation = (sql: SqlClient, table: TableIdentifier.TableIdentifier) =>
+  sql<{ readonly metadata_location: string }>`
+    SELECT metadata_location FROM iceberg_tables
+    WHERE catalog_name = ${catalogName} AND table_namespace = ${table.namespace} AND table_name = ${table.name}
+      AND ${sql.unsafe(isTable)}`.pipe(
+    orCatalogError("metadataLocation"),
+    Effect.flatMap(([row]) =>
+      row === undefined
+        ? Effect.fail(new TableNotFound({ table: TableIdentifier.render(table) }))
+        : Effect.succeed(row.metadata_location)
+    )
+  )
+
+const heads = (sql: SqlClient) =>
+  sql<{
+    readonly table_name: string
+    readonly snapshot_id: string
+    readonly position: string | null
+    readonly commit_id: string
+  }>`SELECT table_name, snapshot_id::text, position::text, commit_id FROM lake.table_head`.pipe(
+    orCatalogError("heads"),
+    Effect.map((rows) =>
+      rows.map((row): TableHead => ({
+        table: TableIdentifier.parse(row.table_name),
+        snapshotId: BigInt(row.snapshot_id),
+        position: row.position ?? undefined,
+        commitId: row.commit_id
+      }))
+    )
+  )
+
+const retire = (sql: SqlClient, commitIds: ReadonlyArray<string>) =>
+  Effect.forEach([...commitIds].sort(), (commitId) =>
+    sql`SELECT pg_advisory_xact_lock(hashtextextended(${commitId}, 0))`.pipe(
+      Effect.zipRight(sql`INSERT INTO lake.retired_commit (commit_id) VALUES (${commitId}) ON CONFLICT DO NOTHING`),
+      transaction(sql, "retire")
+    ), { discard: true })
+
+export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Effect.map(SqlClient, (sql) =>
+  Catalog.of({
+    createNamespace: Effect.fn("PostgresCatalog.createNamespace")((namespace: string) =>
+      sql`
+        INSERT INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value)
+        VALUES (${catalogName}, ${namespace}, 'exists', 'true') ON CONFLICT DO NOTHING`.pipe(
+        orCatalogError("createNamespace"),
+        Effect.asVoid
+      )
+    ),
+    namespaces: sql<{ readonly namespace: string }>`
+      SELECT namespace FROM iceberg_namespace_properties WHERE catalog_name = ${catalogName}
+      UNION SELECT table_namespace FROM iceberg_tables WHERE catalog_name = ${catalogName} ORDER BY 1`.pipe(
+      orCatalogError("namespaces"),
+      Effect.map((rows) => rows.map((row) => row.namespace))
+    ),
+    list: sql<{ readonly namespace: string; readonly name: string }>`
+      SELECT table_namespace AS namespace, table_name AS name FROM iceberg_tables
+      WHERE catalog_name = ${catalogName} AND ${sql.unsafe(isTable)}
+      ORDER BY table_namespace COLLATE "C", table_name COLLATE "C"`.pipe(orCatalogError("list")),
+    metadataLocation: Effect.fn("PostgresCatalog.metadataLocation")((table: TableIdentifier.TableIdentifier) =>
+      metadataLocation(sql, table)
+    ),
+    createTable: Effect.fn("PostgresCatalog.createTable")((table: TableIdentifier.TableIdentifier, location: string) =>
+      createTable(sql, table, location)
+    ),
+    swap: Effect.fn("PostgresCatalog.swap")((swap: Swap) => swapAll(sql, swap)),
+    heads: heads(sql),
+    retire: Effect.fn("PostgresCatalog.retire")((commitIds: ReadonlyArray<string>) => retire(sql, commitIds)),
+    expiredFiles: Effect.fn("PostgresCatalog.expiredFiles")((ageMs: number) =>
+      sql<{ readonly location: string }>`
+        SELECT location FROM lake.unreferenced_file WHERE since <= now() - ${ageMs}::bigint * interval '1 millisecond'
+        ORDER BY since LIMIT ${expiredFilesMax}`.pipe(
+        orCatalogError("expiredFiles"),
+        Effect.map((rows) => rows.map((row) => row.location))
+      )
+    ),
+    forgetFiles: Effect.fn("PostgresCatalog.forgetFiles")((locations: ReadonlyArray<string>) =>
+      Effect.forEach(chunks(locations), (chunk) =>
+        sql`DELETE FROM lake.unreferenced_file WHERE location IN ${sql.in(chunk)}`, { discard: true }).pipe(
+          orCatalogError("forgetFiles")
+        )
+    )
+  }))
+
+/** Needs a database in which {@link migrate} has run. */
+export const layer: Layer.Layer<Catalog, never, SqlClient> = Layer.effect(Catalog, make)

@@ -1,0 +1,146 @@
+/**
+ * A table's own files (metadata, manifest lists, manifests) over the object store. They never change once written, so what was read or written is
+ * remembered, within bounds.
+ */
+import { Context, Effect, Layer, Schema } from "effect"
+import { invariant } from "@voltlake/domain/Failure"
+import type { ObjectExists, ObjectNotFound, ObjectStoreError } from "@voltlake/object-store/ObjectStore"
+import { ObjectStore } from "@voltlake/object-store/ObjectStore"
+import type { DataFile, EntryStatus, ManifestFile } from "./DataFile.ts"
+import * as BoundedCache from "./internal/BoundedCache.ts"
+import * as RandomId from "./internal/RandomId.ts"
+import * as ManifestAvro from "./ManifestAvro.ts"
+import * as ManifestListAvro from "./ManifestListAvro.ts"
+import type { TableMetadata } from "./TableMetadata.ts"
+import { specById } from "./TableMetadata.ts"
+import type { FormatVersionUnsupported, TableFileInvalid } from "./TableMetadataJson.ts"
+import * as TableMetadataJson from "./TableMetadataJson.ts"
+
+/** A table names a file that lies outside our object store. */
+export class LocationForeign extends Schema.TaggedError<LocationForeign>()("LocationForeign", {
+  location: Schema.String
+}) {
+  override get message() {
+    return `${this.location} lies outside the object store`
+  }
+}
+
+export type TableReadError =
+  | ObjectNotFound
+  | ObjectStoreError
+  | LocationForeign
+  | TableFileInvalid
+  | FormatVersionUnsupported
+
+export type TableWriteError = ObjectExists | ObjectStoreError | LocationForeign
+
+/** A manifest's entry with what it inherits filled in. */
+export interface ResolvedEntry {
+  readonly status: EntryStatus
+  readonly snapshotId: bigint
+  readonly sequenceNumber: bigint
+  readonly fileSequenceNumber: bigint
+  readonly dataFile: DataFile
+}
+
+export class TableFiles extends Context.Tag("@voltlake/iceberg/TableFiles")<TableFiles, {
+  readonly metadata: (location: string) => Effect.Effect<TableMetadata, TableReadError>
+  readonly putMetadata: (location: string, metadata: TableMetadata) => Effect.Effect<void, TableWriteError>
+  readonly manifestList: (location: string) => Effect.Effect<ReadonlyArray<ManifestFile>, TableReadError>
+  readonly putManifestList: (
+    location: string,
+    manifests: ReadonlyArray<ManifestFile>,
+    owner: ManifestListAvro.ManifestListOwner
+  ) => Effect.Effect<void, TableWriteError>
+  /** `metadata` is the table's: it holds the manifest's partition spec. */
+  readonly manifest: (
+    file: ManifestFile,
+    metadata: TableMetadata
+  ) => Effect.Effect<ReadonlyArray<ResolvedEntry>, TableReadError>
+  /** Answers the length in bytes. */
+  readonly putManifest: (
+    location: string,
+    contents: ManifestAvro.ManifestContents,
+    context: ManifestAvro.ManifestContext
+  ) => Effect.Effect<bigint, TableWriteError>
+  /** Deletes what can be deleted, and does not fail: for files that nobody needs. */
+  readonly discard: (locations: Iterable<string>) => Effect.Effect<void>
+}>() {}
+
+/** Metadata of some tables and their last commits. Successive ones share their snapshots. */
+const metadataMax = 64
+/** Manifest files over all lists; successive lists share them. */
+const listedManifestsMax = 50_000
+/** An entry of a wide table takes some 10 kB. */
+const manifestEntriesMax = 4000
+
+const resolve = (entries: ManifestAvro.ManifestContents["entries"], file: ManifestFile): ReadonlyArray<ResolvedEntry> =>
+  entries.map((entry) => ({
+    status: entry.status,
+    snapshotId: entry.snapshotId ?? file.addedSnapshotId,
+    sequenceNumber: entry.sequenceNumber ?? file.sequenceNumber,
+    fileSequenceNumber: entry.fileSequenceNumber ?? file.sequenceNumber,
+    dataFile: entry.dataFile
+  }))
+
+const make = Effect.gen(function*() {
+  const store = yield* ObjectStore
+  const metadatas = BoundedCache.make<TableMetadata>(metadataMax, () => 1)
+  const lists = BoundedCache.make<ReadonlyArray<ManifestFile>>(listedManifestsMax, (list) => list.length + 1)
+  const manifests = BoundedCache.make<ReadonlyArray<ResolvedEntry>>(manifestEntriesMax, (entries) => entries.length + 1)
+
+  const keyOf = (location: string) => {
+    const key = store.keyOf(location)
+    return key === undefined ? Effect.fail(new LocationForeign({ location })) : Effect.succeed(key)
+  }
+  const read = (location: string) => Effect.flatMap(keyOf(location), store.get)
+  const put = (location: string, body: Uint8Array) =>
+    Effect.flatMap(keyOf(location), (key) => store.putIfAbsent(key, body))
+
+  const readManifest = (file: ManifestFile, metadata: TableMetadata) => {
+    const spec = specById(metadata, file.partitionSpecId)
+    if (spec === undefined) {
+      const reason = `the table has no partition spec ${file.partitionSpecId}`
+      return Effect.fail(
+        new TableMetadataJson.TableFileInvalid({ location: file.manifestPath, path: "partition_spec_id", reason })
+      )
+    }
+    return Effect.flatMap(read(file.manifestPath), (bytes) =>
+      Effect.map(ManifestAvro.decode(bytes, spec, metadata.schemas, file.manifestPath), ({ entries }) =>
+        resolve(entries, file)))
+  }
+
+  return TableFiles.of({
+    metadata: (location) =>
+      metadatas.get(
+        location,
+        Effect.flatMap(read(location), (bytes) => TableMetadataJson.decode(new TextDecoder().decode(bytes), location))
+      ),
+    putMetadata: (location, metadata) =>
+      Effect.suspend(() => put(location, new TextEncoder().encode(TableMetadataJson.encode(metadata)))).pipe(
+        Effect.tap(() => Effect.sync(() => metadatas.set(location, metadata)))
+      ),
+    manifestList: (location) =>
+      lists.get(location, Effect.flatMap(read(location), (bytes) => ManifestListAvro.decode(bytes, location))),
+    putManifestList: (location, list, owner) =>
+      Effect.flatMap(RandomId.bytes16, (sync) => put(location, ManifestListAvro.encode(list, owner, sync))).pipe(
+        Effect.tap(() => Effect.sync(() => lists.set(location, list)))
+      ),
+    manifest: (file, metadata) => manifests.get(file.manifestPath, readManifest(file, metadata)),
+    putManifest: (location, contents, context) =>
+      Effect.gen(function*() {
+        invariant(contents.specId === context.spec.specId, "a manifest is written with its own partition spec")
+        const bytes = ManifestAvro.encode(contents, context, yield* RandomId.bytes16)
+        yield* put(location, bytes)
+        return BigInt(bytes.length)
+      }),
+    discard: (locations) =>
+      Effect.forEach(
+        locations,
+        (location) => keyOf(location).pipe(Effect.flatMap(store.delete), Effect.ignoreLogged),
+        { discard: true, concurrency: 4 }
+      )
+  })
+})
+
+export const layer: Layer.Layer<TableFiles, never, ObjectStore> = Layer.effect(TableFiles, make)

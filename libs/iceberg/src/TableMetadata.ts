@@ -1,0 +1,124 @@
+/**
+ * Everything a table is at one time (specification: "Table Metadata", format version 2), as plain data. Immutable: every change is a new value
+ * and a new file, see `TableUpdate`.
+ */
+import type { Json, JsonObject } from "./Json.ts"
+import { invariant } from "@voltlake/domain/Failure"
+import type { PartitionSpec } from "./PartitionSpec.ts"
+import { firstFieldId } from "./PartitionSpec.ts"
+import type { Snapshot, SnapshotReference } from "./Snapshot.ts"
+import { unsorted, type SortOrder } from "./SortOrder.ts"
+import type { TableSchema } from "./Type.ts"
+import { lastColumnId } from "./Type.ts"
+
+export interface SnapshotLogEntry {
+  readonly snapshotId: bigint
+  readonly timestampMs: number
+}
+
+export interface MetadataLogEntry {
+  readonly metadataFile: string
+  readonly timestampMs: number
+}
+
+export interface TableMetadata {
+  readonly formatVersion: 2
+  readonly tableUuid: string
+  readonly location: string
+  readonly lastSequenceNumber: bigint
+  /** Milliseconds since 1970. */
+  readonly lastUpdatedMs: number
+  readonly lastColumnId: number
+  readonly schemas: ReadonlyArray<TableSchema>
+  readonly currentSchemaId: number
+  readonly partitionSpecs: ReadonlyArray<PartitionSpec>
+  readonly defaultSpecId: number
+  readonly lastPartitionId: number
+  readonly sortOrders: ReadonlyArray<SortOrder>
+  readonly defaultSortOrderId: number
+  readonly properties: Readonly<Record<string, string>>
+  readonly currentSnapshotId: bigint | undefined
+  readonly snapshots: ReadonlyArray<Snapshot>
+  readonly snapshotLog: ReadonlyArray<SnapshotLogEntry>
+  readonly metadataLog: ReadonlyArray<MetadataLogEntry>
+  readonly refs: Readonly<Record<string, SnapshotReference>>
+  readonly statistics: ReadonlyArray<Json>
+  readonly partitionStatistics: ReadonlyArray<Json>
+  /** Fields that we do not know, kept as they are. */
+  readonly extra: JsonObject
+}
+
+export interface TableDefinition {
+  readonly schema: TableSchema
+  /** The first is the default. */
+  readonly specs: ReadonlyArray<PartitionSpec>
+  readonly sortOrder: SortOrder
+  readonly properties: Readonly<Record<string, string>>
+}
+
+/** A new table without a snapshot. */
+export const make = (
+  definition: TableDefinition,
+  at: { readonly tableUuid: string; readonly location: string; readonly nowMs: number }
+): TableMetadata => {
+  const defaultSpec = definition.specs[0]
+  invariant(defaultSpec !== undefined, "a table has a partition spec")
+  const fieldIds = definition.specs.flatMap((spec) => spec.fields.map((field) => field.fieldId))
+  return {
+    formatVersion: 2,
+    tableUuid: at.tableUuid,
+    location: at.location,
+    lastSequenceNumber: 0n,
+    lastUpdatedMs: at.nowMs,
+    lastColumnId: lastColumnId(definition.schema),
+    schemas: [definition.schema],
+    currentSchemaId: definition.schema.schemaId,
+    partitionSpecs: definition.specs,
+    defaultSpecId: defaultSpec.specId,
+    lastPartitionId: Math.max(firstFieldId - 1, ...fieldIds),
+    sortOrders: definition.sortOrder.orderId === 0 ? [unsorted] : [unsorted, definition.sortOrder],
+    defaultSortOrderId: definition.sortOrder.orderId,
+    properties: definition.properties,
+    currentSnapshotId: undefined,
+    snapshots: [],
+    snapshotLog: [],
+    metadataLog: [],
+    refs: {},
+    statistics: [],
+    partitionStatistics: [],
+    extra: {}
+  }
+}
+
+export const snapshotById = (metadata: TableMetadata, id: bigint | undefined): Snapshot | undefined =>
+  id === undefined ? undefined : metadata.snapshots.find((snapshot) => snapshot.snapshotId === id)
+
+export const currentSnapshot = (metadata: TableMetadata): Snapshot | undefined =>
+  snapshotById(metadata, metadata.currentSnapshotId)
+
+export const currentSchema = (metadata: TableMetadata): TableSchema => {
+  const schema = metadata.schemas.find((candidate) => candidate.schemaId === metadata.currentSchemaId)
+  invariant(schema !== undefined, "the current schema is among the schemas")
+  return schema
+}
+
+export const specById = (metadata: TableMetadata, id: number): PartitionSpec | undefined =>
+  metadata.partitionSpecs.find((spec) => spec.specId === id)
+
+/** From `from` (the current snapshot, where not given) to its oldest ancestor that is still kept. */
+export const lineage = function*(metadata: TableMetadata, from = metadata.currentSnapshotId): Generator<Snapshot> {
+  const byId = new Map(metadata.snapshots.map((snapshot) => [snapshot.snapshotId, snapshot]))
+  let at = from === undefined ? undefined : byId.get(from)
+  while (at !== undefined) {
+    yield at
+    // Deleted so that a damaged chain that bites its own tail ends.
+    byId.delete(at.snapshotId)
+    at = at.parentSnapshotId === undefined ? undefined : byId.get(at.parentSnapshotId)
+  }
+}
+
+/** An integer property, or the default where it is absent or no integer. */
+export const intProperty = (metadata: TableMetadata, key: string, otherwise: number): number => {
+  const text = metadata.properties[key]
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : otherwise
+}

@@ -1,0 +1,145 @@
+/**
+ * Avro object container files (Avro specification 1.11, "Object Container Files"), whole in memory and without streams: manifests are small.
+ *
+ * The schema's text goes into the header as it is, so Iceberg's `field-id` attributes survive. Longs are bigint.
+ */
+import avro from "avsc"
+import { deflateRawSync, inflateRawSync } from "node:zlib"
+
+/** A schema as JSON. */
+export type AvroSchema = string | ReadonlyArray<AvroSchema> | { readonly [key: string]: unknown }
+
+export interface Container {
+  /** The writer's schema, as JSON. */
+  readonly schema: unknown
+  readonly metadata: ReadonlyMap<string, string>
+  /** Decodes the records by a schema that differs from the writer's in names only. */
+  readonly records: (schema: unknown) => ReadonlyArray<Readonly<Record<string, unknown>>>
+}
+
+/** What is wrong with a container's bytes. */
+export class AvroInvalid extends Error {}
+
+const magic = Buffer.from("Obj\x01", "latin1")
+const syncLength = 16
+/** A manifest of ten thousand files stays below this; a reader must not be led to unpack without limit. */
+const blockBytesMax = 512 * 1024 * 1024
+
+const longAsBigint = avro.types.LongType.__with({
+  fromBuffer: (buffer: Buffer) => buffer.readBigInt64LE(),
+  toBuffer: (value: bigint) => {
+    const buffer = Buffer.alloc(8)
+    buffer.writeBigInt64LE(value)
+    return buffer
+  },
+  fromJSON: BigInt,
+  toJSON: Number,
+  isValid: (value: unknown) => typeof value === "bigint",
+  compare: (a: bigint, b: bigint) => (a === b ? 0 : a < b ? -1 : 1)
+})
+
+export const typeOf = (schema: unknown): avro.Type =>
+  avro.Type.forSchema(schema as avro.Schema, {
+    registry: { long: longAsBigint },
+    wrapUnions: false,
+    omitRecordMethods: true
+  } as Parameters<typeof avro.Type.forSchema>[1])
+
+const headerMeta = avro.Type.forSchema({ type: "map", values: "bytes" })
+
+const encodeLong = (value: number): Buffer => {
+  const bytes: Array<number> = []
+  // Zigzag of a non-negative number is its double; sizes stay far below 2^53.
+  let rest = value * 2
+  while (rest >= 0x80) {
+    bytes.push((rest % 0x80) | 0x80)
+    rest = Math.floor(rest / 0x80)
+  }
+  bytes.push(rest)
+  return Buffer.from(bytes)
+}
+
+const decodeLong = (buffer: Buffer, start: number): { readonly value: number; readonly offset: number } => {
+  let value = 0
+  let scale = 1
+  for (let offset = start; offset < buffer.length; offset++) {
+    const byte = buffer[offset]!
+    value += (byte & 0x7f) * scale
+    if (byte < 0x80) return { value: value % 2 === 0 ? value / 2 : -(value + 1) / 2, offset: offset + 1 }
+    scale *= 0x80
+    if (scale > Number.MAX_SAFE_INTEGER) break
+  }
+  throw new AvroInvalid(`no number at byte ${start}`)
+}
+
+/** `sync` are 16 bytes that mark the ends of blocks. */
+export const encode = (
+  schema: unknown,
+  type: avro.Type,
+  metadata: ReadonlyMap<string, string>,
+  sync: Uint8Array,
+  records: ReadonlyArray<unknown>
+): Uint8Array => {
+  const meta: Record<string, Buffer> = {}
+  meta["avro.schema"] = Buffer.from(JSON.stringify(schema))
+  meta["avro.codec"] = Buffer.from("deflate")
+  for (const [key, value] of metadata) meta[key] = Buffer.from(value)
+  const parts: Array<Uint8Array> = [magic, headerMeta.toBuffer(meta), sync]
+  if (records.length > 0) {
+    const block = deflateRawSync(Buffer.concat(records.map((record) => type.toBuffer(record))), { level: 3 })
+    parts.push(encodeLong(records.length), encodeLong(block.length), block, sync)
+  }
+  return Buffer.concat(parts)
+}
+
+/** Throws {@link AvroInvalid} or avsc's errors where the bytes are no container. */
+export const decode = (bytes: Uint8Array): Container => {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (!buffer.subarray(0, magic.length).equals(magic)) throw new AvroInvalid("not an Avro container file")
+  const header = headerMeta.decode(buffer, magic.length)
+  if (header.offset < 0) throw new AvroInvalid("the header is cut off")
+  const metadata = new Map(
+    Object.entries(header.value as Record<string, Buffer>).map(([key, value]) => [key, value.toString("utf8")] as const)
+  )
+  const schemaText = metadata.get("avro.schema")
+  if (schemaText === undefined) throw new AvroInvalid("the header holds no schema")
+  return {
+    schema: JSON.parse(schemaText),
+    metadata,
+    records: (schema) => decodeBlocks(buffer, header.offset, metadata.get("avro.codec") ?? "null", typeOf(schema))
+  }
+}
+
+const decodeBlocks = (buffer: Buffer, start: number, codec: string, type: avro.Type) => {
+  const sync = buffer.subarray(start, start + syncLength)
+  const out: Array<Readonly<Record<string, unknown>>> = []
+  let at = start + syncLength
+  while (at < buffer.length) {
+    const count = decodeLong(buffer, at)
+    const size = decodeLong(buffer, count.offset)
+    const end = size.offset + size.value
+    if (size.value < 0 || end + syncLength > buffer.length) throw new AvroInvalid("a block is cut off")
+    if (!buffer.subarray(end, end + syncLength).equals(sync)) throw new AvroInvalid("a block's end mark is damaged")
+    const block = unpack(buffer.subarray(size.offset, end), codec)
+    let position = 0
+    for (let index = 0; index < count.value; index++) {
+      const record = type.decode(block, position)
+      if (record.offset < 0) throw new AvroInvalid("a record is cut off")
+      out.push(record.value as Readonly<Record<string, unknown>>)
+      position = record.offset
+    }
+    at = end + syncLength
+  }
+  return out
+}
+
+const unpack = (block: Buffer, codec: string): Buffer => {
+  switch (codec) {
+    case "null":
+      return block
+    case "deflate":
+      return inflateRawSync(block, { maxOutputLength: blockBytesMax })
+    default:
+      throw new AvroInvalid(`unknown codec ${codec}`)
+  }
+}

@@ -1,0 +1,146 @@
+/** One table's part of one attempt at a commit: everything is written, nothing is visible. */
+import { Clock, Effect } from "effect"
+import { invariant } from "@voltlake/domain/Failure"
+import type { TableSwap } from "../Catalog.ts"
+import type { DataFile, ManifestFile } from "../DataFile.ts"
+import * as ManifestMerge from "../ManifestMerge.ts"
+import * as Retention from "../Retention.ts"
+import type { Snapshot, Summary } from "../Snapshot.ts"
+import { positionKey } from "../Snapshot.ts"
+import type { TableReadError, TableWriteError } from "../TableFiles.ts"
+import { TableFiles } from "../TableFiles.ts"
+import type { TableMetadata } from "../TableMetadata.ts"
+import * as Metadata from "../TableMetadata.ts"
+import type { Table } from "../Tables.ts"
+import { metadataFileLocation } from "../Tables.ts"
+import * as TableUpdate from "../TableUpdate.ts"
+import * as RandomId from "./RandomId.ts"
+
+export interface StagedTable {
+  readonly swap: TableSwap
+  readonly snapshot: Snapshot
+  readonly metadata: TableMetadata
+  readonly unreferenced: ReadonlyArray<string>
+}
+
+/** Manifests of a commit's added files, written once for all attempts. */
+export interface AddedFiles {
+  readonly snapshotId: bigint
+  readonly files: ReadonlyArray<DataFile>
+  readonly manifests: ReadonlyArray<ManifestMerge.ManifestDescription>
+}
+
+type WriteError = TableReadError | TableWriteError
+
+const fileName = (commitId: string, id: string, suffix: string) => `${commitId}-${id}-${suffix}.avro`
+
+const writeManifest = Effect.fnUntraced(function*(
+  commitId: string,
+  entries: ManifestMerge.Entries,
+  metadata: TableMetadata,
+  specId: number,
+  snapshotId: bigint,
+  note: (location: string) => void
+) {
+  const files = yield* TableFiles
+  const spec = Metadata.specById(metadata, specId)
+  invariant(spec !== undefined, `the table has a partition spec ${specId}`)
+  const id = yield* RandomId.uuid
+  const location = `${metadata.location}/metadata/${fileName(commitId, id, `m${specId}`)}`
+  note(location)
+  const contents = { specId, content: "data" as const, entries }
+  const context = { spec, schema: Metadata.currentSchema(metadata), schemas: metadata.schemas }
+  const length = yield* files.putManifest(location, contents, context)
+  return ManifestMerge.describe(location, length, entries, spec, metadata.schemas, snapshotId)
+})
+
+/** One manifest for each partition spec among the files. */
+export const writeAdded = Effect.fnUntraced(function*(
+  commitId: string,
+  added: readonly DataFile[],
+  metadata: TableMetadata,
+  snapshotId: bigint,
+  note: (location: string) => void
+): Effect.fn.Return<AddedFiles, WriteError, TableFiles> {
+  const specIds = Array.from(new Set(added.map((file) => file.specId))).sort((a, b) => a - b)
+  const manifests = yield* Effect.forEach(specIds, (specId) => {
+    const entries = ManifestMerge.added(added.filter((file) => file.specId === specId), snapshotId)
+    return writeManifest(commitId, entries, metadata, specId, snapshotId, note)
+  }, { concurrency: "unbounded" })
+  return { snapshotId, files: added, manifests }
+})
+
+/** The parent's manifests that have live files, small ones merged where they are many. */
+const carriedOn = Effect.fnUntraced(function*(
+  commitId: string,
+  metadata: TableMetadata,
+  snapshotId: bigint,
+  note: (location: string) => void
+): Effect.fn.Return<ReadonlyArray<ManifestFile>, WriteError, TableFiles> {
+  const parent = Metadata.currentSnapshot(metadata)
+  if (parent === undefined) return []
+  const files = yield* TableFiles
+  const listed = yield* files.manifestList(parent.manifestList)
+  // A manifest of deletions only has told its story in the snapshot that made it.
+  const live = listed.filter((manifest) => manifest.addedFilesCount + manifest.existingFilesCount > 0)
+  const groups = ManifestMerge.plan(live, metadata)
+  if (groups.length === 0) return live
+  const gone = new Set(groups.flat())
+  const merged = yield* Effect.forEach(groups, (group) =>
+    Effect.gen(function*() {
+      const resolved = yield* Effect.forEach(group, (manifest) => files.manifest(manifest, metadata))
+      const entries = ManifestMerge.existing(resolved.flat())
+      const specId = group[0]!.partitionSpecId
+      const description = yield* writeManifest(commitId, entries, metadata, specId, snapshotId, note)
+      const minSequenceNumber = group.reduce(
+        (least, manifest) => (manifest.minSequenceNumber < least ? manifest.minSequenceNumber : least),
+        group[0]!.minSequenceNumber
+      )
+      return { ...description, sequenceNumber: TableUpdate.nextSequenceNumber(metadata), minSequenceNumber }
+    }))
+  return [...merged, ...live.filter((manifest) => !gone.has(manifest))]
+})
+
+/** Writes manifest list and metadata for one table. `note` hears of every file before it is written. */
+export const stage = Effect.fnUntraced(function*(
+  commitId: string,
+  table: Table,
+  added: AddedFiles,
+  summary: Summary,
+  note: (location: string) => void
+): Effect.fn.Return<StagedTable, WriteError, TableFiles> {
+  const files = yield* TableFiles
+  const { metadata, metadataLocation } = table
+  const sequenceNumber = TableUpdate.nextSequenceNumber(metadata)
+  const carried = yield* carriedOn(commitId, metadata, added.snapshotId, note)
+  const manifests: ReadonlyArray<ManifestFile> = [
+    ...added.manifests.map((manifest) => ({ ...manifest, sequenceNumber, minSequenceNumber: sequenceNumber })),
+    ...carried
+  ]
+  const manifestList = `${metadata.location}/metadata/${fileName(commitId, yield* RandomId.uuid, "list")}`
+  const change = { snapshotId: added.snapshotId, manifestList, files: added.files, summary }
+  const updated = TableUpdate.append(metadata, change, { nowMs: yield* Clock.currentTimeMillis, metadataLocation })
+  const dropped = TableUpdate.surplusSnapshots(updated.metadata)
+  const kept = TableUpdate.dropSnapshots(updated.metadata, dropped)
+  const gone = yield* Retention.namedByDroppedOnly(dropped, kept, { snapshot: updated.snapshot, manifests })
+  const next = yield* metadataFileLocation(metadata.location, metadataLocation)
+  note(manifestList)
+  note(next)
+  const owner = { ...updated.snapshot, sequenceNumber }
+  yield* Effect.all([files.putManifestList(manifestList, manifests, owner), files.putMetadata(next, kept)], {
+    concurrency: "unbounded",
+    discard: true
+  })
+  return {
+    swap: {
+      table: table.identifier,
+      expected: metadataLocation,
+      next,
+      snapshotId: added.snapshotId,
+      position: updated.snapshot.summary[positionKey]
+    },
+    snapshot: updated.snapshot,
+    metadata: kept,
+    unreferenced: [...updated.unreferenced, ...gone]
+  }
+})

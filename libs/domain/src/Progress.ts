@@ -164,3 +164,7 @@ export const decode = (text: string): Either.Either<Progress, Error> =>
     onLeft: (error) => new Error(error.message),
     onRight: (record) => new Map(Object.entries(record))
   })
+
+/** Where a reader of `upstream` goes on: at its own position, or where upstream began for a partition that it meets for the first time. */
+export const resume = (progress: Progress, upstream: Progress): Position =>
+  new Map(Array.from(upstream, ([k, p]) => [k, progress.get(k)?.position ?? p.start]))

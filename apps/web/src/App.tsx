@@ -1,0 +1,70 @@
+import type { StageStatus } from "@voltlake/api/LakeApi"
+import { Chart } from "./Chart.tsx"
+import { useLive } from "./live.ts"
+
+const number = new Intl.NumberFormat("en")
+
+const what: Record<StageStatus["stage"], string> = {
+  ingest: "records in the log",
+  bronze: "rows, as received",
+  silver: "rows, checked, each once",
+  gold: "events in minute metrics"
+}
+
+const connections = { connecting: "connecting …", live: "live", lost: "connection lost, trying again" }
+
+const StageCard = ({ status }: { readonly status: StageStatus }) => (
+  <section className="card" data-stage={status.stage}>
+    <div className="head">
+      <h2>{status.stage}</h2>
+      <span className={`state ${status.state}`}>{status.state === "unknown" ? "elsewhere" : status.state}</span>
+    </div>
+    <div className="number" data-rows={status.rows}>{number.format(status.rows)}</div>
+    <div className="quiet">{what[status.stage]}</div>
+    {status.stage === "ingest" ? null : <div className="quiet">lag {number.format(status.lag)}</div>}
+    {status.reason === "" ? null : <div className="reason">{status.reason}</div>}
+  </section>
+)
+
+export const App = () => {
+  const { connection, dashboard } = useLive()
+  const minutes = dashboard?.minutes ?? []
+  const status = dashboard?.status
+  return (
+    <main>
+      <header>
+        <h1>Voltlake</h1>
+        <span className="quiet">vehicle telemetry, from event to chart</span>
+        <span className="connection quiet" data-connection={connection} role="status">{connections[connection]}</span>
+      </header>
+      {status === undefined ? null : (
+        <>
+          <div className="stages">{status.stages.map((stage) => <StageCard key={stage.stage} status={stage} />)}</div>
+          <div className="card totals">
+            <span><b>{number.format(status.rejected)}</b> rejected, kept with their cause</span>
+            <span><b>{number.format(status.duplicates)}</b> duplicates dropped</span>
+            {status.skipped + status.lost === 0
+              ? null
+              : <span><b>{number.format(status.skipped)}</b> skipped, <b>{number.format(status.lost)}</b> lost</span>}
+          </div>
+        </>
+      )}
+      <div className="charts">
+        <Chart
+          title="Tesla Battery Level Over Time"
+          kind="line"
+          unit="%"
+          color="#2563eb"
+          points={minutes.map((point) => [point.minute, point.batteryPercent] as const)}
+        />
+        <Chart
+          title="Tesla Telemetry Events Per Minute"
+          kind="bar"
+          unit=""
+          color="#0d9488"
+          points={minutes.map((point) => [point.minute, point.events] as const)}
+        />
+      </div>
+    </main>
+  )
+}

@@ -1,0 +1,53 @@
+import { BarChart, LineChart } from "echarts/charts"
+import { GridComponent, TitleComponent, TooltipComponent } from "echarts/components"
+import * as echarts from "echarts/core"
+import { SVGRenderer } from "echarts/renderers"
+import { useEffect, useRef } from "react"
+
+echarts.use([BarChart, LineChart, GridComponent, TitleComponent, TooltipComponent, SVGRenderer])
+
+export interface ChartProps {
+  readonly title: string
+  readonly kind: "line" | "bar"
+  readonly unit: string
+  readonly color: string
+  /** ISO minute and value; null leaves a gap. */
+  readonly points: ReadonlyArray<readonly [string, number | null]>
+}
+
+const option = ({ title, kind, unit, color, points }: ChartProps) => ({
+  animation: false,
+  title: { text: title, textStyle: { fontSize: 15, color: getComputedStyle(document.body).color } },
+  grid: { left: 56, right: 20, top: 44, bottom: 32 },
+  tooltip: { trigger: "axis" as const },
+  xAxis: { type: "time" as const },
+  yAxis: { type: "value" as const, scale: kind === "line", axisLabel: { formatter: `{value}${unit}` } },
+  series: [{
+    type: kind,
+    data: points.map(([minute, value]) => [minute, value]),
+    itemStyle: { color },
+    barMaxWidth: 24,
+    showSymbol: points.length < 30
+  }]
+})
+
+export const Chart = (props: ChartProps) => {
+  const element = useRef<HTMLDivElement>(null)
+  const chart = useRef<echarts.ECharts>(undefined)
+  useEffect(() => {
+    const made = echarts.init(element.current!)
+    chart.current = made
+    const observer = new ResizeObserver(() => made.resize())
+    observer.observe(element.current!)
+    return () => {
+      observer.disconnect()
+      made.dispose()
+    }
+  }, [])
+  useEffect(() => {
+    chart.current?.setOption(option(props))
+  }, [props])
+  const last = props.points.at(-1)
+  const label = last === undefined ? `${props.title}: no data yet` : `${props.title}: ${last[1] ?? "no value"}${props.unit} at ${last[0]}`
+  return <div className="card"><div className="chart" ref={element} role="img" aria-label={label} data-points={props.points.length} /></div>
+}

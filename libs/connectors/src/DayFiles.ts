@@ -1,0 +1,57 @@
+/**
+ * Writes the rows of a relation as data files of a table, one a day and commit, and bounds their number: where rows spread over more days than
+ * that, the days with most rows get files of their own and all others share one file under the unpartitioned spec. Readers see no difference
+ * (bounds still prune it), and a file with 20,000 days does not become 20,000 files.
+ */
+import { Effect } from "effect"
+import type { TableContract } from "@voltlake/domain/Tables"
+import { qualifiedName } from "@voltlake/domain/Tables"
+import * as DataFileWriter from "@voltlake/iceberg/DataFileWriter"
+import type { DataFile } from "@voltlake/iceberg/DataFile"
+import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import type { Connection } from "@voltlake/query-engine/QueryEngine"
+import { daySpecId, sortOrderId, unpartitionedSpecId } from "./LakeTables.ts"
+
+export interface DayFilesTarget {
+  readonly contract: TableContract
+  readonly metadata: TableMetadata
+  readonly commitId: string
+  /** Most day files of one commit. */
+  readonly daysMax: number
+}
+
+const day = (contract: TableContract) => `date_diff('day', DATE '1970-01-01', "${contract.dayOf}"::TIMESTAMP::DATE)`
+
+/** `relation` has the table's columns by name (and may have others). Files are staged: no reader sees them before they are committed. */
+export const write = Effect.fn("DayFiles.write")(function*(connection: Connection, relation: string, target: DayFilesTarget) {
+  const { contract, metadata, commitId, daysMax } = target
+  const days = yield* connection.rows(
+    `SELECT ${day(contract)}::INTEGER AS day, count(*) AS rows FROM ${relation} GROUP BY 1 ORDER BY 2 DESC, 1`
+  )
+  const own = days.slice(0, days.length > daysMax ? daysMax - 1 : daysMax).map((row) => Number(row["day"]))
+  const columns = contract.columns.map((column) => `"${column.name}"`).join(", ")
+  const order = contract.orderBy.map((name) => `"${name}"`).join(", ")
+  const stage = (where: string, specId: number, partition: ReadonlyArray<number>, index: number) =>
+    DataFileWriter.write({
+      connection,
+      query: `SELECT ${columns} FROM ${relation} WHERE ${where} ORDER BY ${order}`,
+      metadata,
+      specId,
+      partition,
+      sortOrderId,
+      commitId,
+      index
+    })
+  const files: Array<DataFile | undefined> = []
+  for (const value of own) {
+    const only = days.length === 1 ? "true" : `${day(contract)} = ${value}`
+    files.push(yield* stage(only, daySpecId, [value], files.length))
+  }
+  if (days.length > own.length) {
+    yield* Effect.logWarning("rows of many days in one commit, the sparse days share one file").pipe(
+      Effect.annotateLogs({ table: qualifiedName(contract), days: days.length, daysMax })
+    )
+    files.push(yield* stage(`${day(contract)} NOT IN (${own.join(", ")})`, unpartitionedSpecId, [], files.length))
+  }
+  return files.filter((file) => file !== undefined)
+})

@@ -1,0 +1,108 @@
+/**
+ * The lakehouse's Iceberg tables as stages use them: made from their contracts, and read for the progress that their last commit stored.
+ */
+import { Effect, Either, Schema } from "effect"
+import * as Position from "@voltlake/domain/Position"
+import * as Progress from "@voltlake/domain/Progress"
+import { qualifiedName, type TableContract } from "@voltlake/domain/Tables"
+import * as Json from "@voltlake/iceberg/Json"
+import * as PartitionSpec from "@voltlake/iceberg/PartitionSpec"
+import { decodeType } from "@voltlake/iceberg/SchemaJson"
+import { positionKey } from "@voltlake/iceberg/Snapshot"
+import * as SortOrder from "@voltlake/iceberg/SortOrder"
+import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
+import { lineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { Tables } from "@voltlake/iceberg/Tables"
+
+/** Summary key of a table's {@link Progress.Progress}. */
+export const progressKey = "voltlake.progress"
+
+/** The counters of a snapshot cannot be read: somebody changed them, or a newer version wrote them. */
+export class ProgressDamaged extends Schema.TaggedError<ProgressDamaged>()("ProgressDamaged", {
+  table: Schema.String,
+  snapshotId: Schema.BigIntFromSelf,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the progress in snapshot ${this.snapshotId} of ${this.table} cannot be read: ${this.reason}`
+  }
+}
+
+/** The spec that new files have: one partition a day. */
+export const daySpecId = 0
+/** The spec for rows of many sparse days, which would make a file each. */
+export const unpartitionedSpecId = 1
+export const sortOrderId = 1
+
+const firstPartitionFieldId = 1000
+
+export const identifier = (contract: TableContract): TableIdentifier => ({ namespace: contract.namespace, name: contract.name })
+
+const columnId = (contract: TableContract, name: string) => contract.columns.find((column) => column.name === name)!.id
+
+const definition = (contract: TableContract): TableDefinition => ({
+  schema: {
+    schemaId: 0,
+    identifierFieldIds: [],
+    fields: contract.columns.map((column) => ({
+      id: column.id,
+      name: column.name,
+      required: column.required,
+      // A contract's types are ours: a wrong one is a bug, found by the first test that makes the table.
+      type: Either.getOrThrow(Json.decode(JSON.stringify(column.type), decodeType)),
+      doc: column.doc
+    }))
+  },
+  specs: [
+    PartitionSpec.make(daySpecId, [{
+      sourceId: columnId(contract, contract.dayOf),
+      fieldId: firstPartitionFieldId,
+      name: `${contract.dayOf}_day`,
+      transform: PartitionSpec.day
+    }]),
+    PartitionSpec.make(unpartitionedSpecId, [])
+  ],
+  sortOrder: SortOrder.ascending(sortOrderId, contract.orderBy.map((name) => columnId(contract, name))),
+  properties: {
+    comment: contract.doc,
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true"
+  }
+})
+
+export const ensure = Effect.fn("LakeTables.ensure")(function*(contract: TableContract) {
+  const tables = yield* Tables
+  return yield* tables.createIfAbsent(identifier(contract), definition(contract))
+})
+
+/** The table's progress: that of the nearest snapshot, from the current one back, which has it. Empty for a new table. */
+export const progressOf = (
+  contract: TableContract,
+  metadata: TableMetadata
+): Either.Either<Progress.Progress, ProgressDamaged> => {
+  for (const snapshot of lineage(metadata)) {
+    const text = snapshot.summary[progressKey]
+    if (text === undefined) continue
+    return Either.mapLeft(
+      Progress.decode(text),
+      (error) =>
+        new ProgressDamaged({ table: qualifiedName(contract), snapshotId: snapshot.snapshotId, reason: error.message })
+    )
+  }
+  return Either.right(Progress.empty)
+}
+
+/** The summary entries of a commit that leaves the table at this progress. */
+export const progressSummary = (progress: Progress.Progress): Record<string, string> => ({
+  [progressKey]: Progress.encode(progress),
+  [positionKey]: Position.encode(Progress.position(progress))
+})
+
+/** Loads a table with its progress. */
+export const load = Effect.fn("LakeTables.load")(function*(contract: TableContract) {
+  const tables = yield* Tables
+  const table = yield* tables.load(identifier(contract))
+  const progress = yield* progressOf(contract, table.metadata)
+  return { ...table, progress }
+})

@@ -1,0 +1,53 @@
+/** How far every stage has come: read from the log, the tables' summaries and gold's progress; costs no look at the rows. */
+import { SqlClient } from "@effect/sql"
+import { Effect } from "effect"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as Position from "@voltlake/domain/Position"
+import * as Progress from "@voltlake/domain/Progress"
+import { telemetryClean, telemetryRaw } from "@voltlake/domain/Tables"
+import { EventLog } from "@voltlake/event-log/EventLog"
+import * as GoldProgress from "@voltlake/gold/GoldProgress"
+
+export interface StageProgress {
+  readonly stage: "ingest" | "bronze" | "silver" | "gold"
+  readonly rows: bigint
+  readonly lag: bigint
+  readonly position: Position.Position
+}
+
+export interface LakeStatus {
+  readonly stages: ReadonlyArray<StageProgress>
+  readonly rejected: bigint
+  readonly duplicates: bigint
+  readonly skipped: bigint
+  readonly lost: bigint
+}
+
+const rowsOf = (progress: Progress.Progress) => Progress.total(progress, "rows")
+
+/** Reads gold first and the log last, so that no stage seems ahead of the one before it. */
+export const read = Effect.fn("LakeStatus.read")(function*(topic: string) {
+  const sql = yield* SqlClient.SqlClient
+  const log = yield* EventLog
+  const gold = yield* GoldProgress.read(sql)
+  const silver = (yield* LakeTables.load(telemetryClean)).progress
+  const bronze = (yield* LakeTables.load(telemetryRaw)).progress
+  const bounds = yield* log.partitions(topic)
+  const end = Position.make(bounds.map((partition) => [partition, partition.end] as const))
+  const at = Progress.position
+  const begun = Position.make(bounds.map((partition) => [partition, partition.first] as const))
+  const stages: ReadonlyArray<StageProgress> = [
+    { stage: "ingest", rows: Position.lag(Position.empty, end), lag: 0n, position: end },
+    { stage: "bronze", rows: rowsOf(bronze), lag: Position.lag(Position.max(begun, at(bronze)), end), position: at(bronze) },
+    { stage: "silver", rows: rowsOf(silver), lag: Position.lag(Progress.resume(silver, bronze), at(bronze)), position: at(silver) },
+    { stage: "gold", rows: rowsOf(gold), lag: Position.lag(Progress.resume(gold, silver), at(silver)), position: at(gold) }
+  ]
+  const status: LakeStatus = {
+    stages,
+    rejected: Progress.total(silver, "rejected"),
+    duplicates: Progress.total(silver, "duplicates"),
+    skipped: Progress.total(bronze, "skipped"),
+    lost: Progress.total(bronze, "lost")
+  }
+  return status
+})

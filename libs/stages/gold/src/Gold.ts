@@ -1,0 +1,142 @@
+/**
+ * The gold stage, live: silver's new rows move the minute metrics and the latest values in PostgreSQL, in one transaction with gold's position.
+ *
+ * Cost is proportional to the new rows: they are reduced to partial aggregates in the engine, and partials are merged by key. The transaction
+ * first locks the position and compares it with where its range starts, so of two gold processes that read the same rows one merges.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { Config, Effect, Either } from "effect"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { Wakeups } from "@voltlake/connectors/Wakeups"
+import * as Position from "@voltlake/domain/Position"
+import * as Progress from "@voltlake/domain/Progress"
+import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
+import { transaction } from "@voltlake/postgres/Transaction"
+import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
+import * as GoldProgress from "./GoldProgress.ts"
+import * as PartialsSql from "./PartialsSql.ts"
+
+export interface GoldSettings {
+  readonly batchRowsMax: number
+}
+
+export const settingsConfig: Config.Config<GoldSettings> = Config.all({
+  batchRowsMax: Config.integer("GOLD_BATCH_ROWS_MAX").pipe(
+    Config.validate({ message: "must be from 1 to 10000000", validation: (n: number) => n >= 1 && n <= 10_000_000 }),
+    Config.withDefault(200_000),
+    Config.withDescription("Most silver offsets that one transaction merges")
+  )
+})
+
+const batchTable = "gold_batch"
+
+interface Partials {
+  readonly ranges: ReadonlyArray<Progress.RangeCounts>
+  readonly vehicleMinutes: ReadonlyArray<string>
+  readonly fleetMinutes: ReadonlyArray<string>
+  readonly latest: ReadonlyArray<string>
+}
+
+const texts = (connection: Connection, query: string) =>
+  Effect.map(connection.rows(query), (rows) => rows.map((row) => String(row["texts"])))
+
+const reduce = Effect.fnUntraced(function*(
+  connection: Connection,
+  silverRows: string,
+  ranges: ReadonlyArray<Position.OffsetRange>
+) {
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS FROM ${silverRows}`)
+  const counts = yield* connection.rows(`SELECT topic, "partition", count(*) AS rows FROM ${batchTable} GROUP BY ALL`)
+  const partials: Partials = {
+    ranges: ranges.map((range) => {
+      const row = counts.find((one) => one["topic"] === range.topic && one["partition"] === range.partition)
+      const rows = BigInt((row?.["rows"] ?? 0n) as bigint)
+      return { ...range, rows, skipped: range.end - range.start - rows, lost: 0n, rejected: 0n, duplicates: 0n }
+    }),
+    vehicleMinutes: yield* texts(connection, PartialsSql.vehicleMinutes(batchTable)),
+    fleetMinutes: yield* texts(connection, PartialsSql.fleetMinutes(batchTable)),
+    latest: yield* texts(connection, PartialsSql.latest(batchTable))
+  }
+  return partials
+})
+
+/** Gold has as many events as silver has rows, per partition: exactly where it has caught up, never more before. */
+export const checkAgainstSilver = (
+  gold: Progress.Progress,
+  silver: Progress.Progress
+): Either.Either<void, Progress.EquationBreach> => {
+  for (const [key, upstream] of silver) {
+    const own = gold.get(key)
+    if (own === undefined) continue
+    if (own.rows > upstream.rows || (own.position === upstream.position && own.rows !== upstream.rows)) {
+      return Either.left(
+        new Progress.EquationBreach({
+          subject: `gold, ${key}`,
+          equation: "events = rows of silver.telemetry_clean",
+          expected: upstream.rows,
+          actual: own.rows
+        })
+      )
+    }
+  }
+  return Either.right(undefined)
+}
+
+const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "gold", reason, remedy })
+
+const merge = Effect.fnUntraced(function*(sql: PgClient.PgClient, partials: Partials, silver: Progress.Progress) {
+  yield* transaction(Effect.gen(function*() {
+    const progress = yield* GoldProgress.lock(sql)
+    const next = yield* Progress.advance(progress, partials.ranges)
+    yield* checkAgainstSilver(next, silver)
+    for (const text of partials.vehicleMinutes) yield* sql.unsafe(PartialsSql.mergeVehicleMinutes, [text])
+    for (const text of partials.fleetMinutes) yield* sql.unsafe(PartialsSql.mergeFleetMinutes, [text])
+    for (const text of partials.latest) yield* sql.unsafe(PartialsSql.mergeLatest, [text])
+    yield* GoldProgress.write(sql, next)
+    yield* sql`SELECT pg_notify(${goldChannel}, '')`
+  }))
+})
+
+/** Notified when gold has moved. */
+export const goldChannel = "voltlake_gold"
+
+/** Builds the stage. Holds one engine connection for its scope. */
+export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
+  const engine = yield* QueryEngine
+  const sql = yield* PgClient.PgClient
+  const wakeups = yield* Wakeups
+  const connection = yield* engine.connect
+  yield* LakeTables.ensure(telemetryClean)
+
+  const step = Effect.gen(function*() {
+    const progress = yield* GoldProgress.read(sql)
+    const silver = yield* LakeTables.load(telemetryClean)
+    const end = Progress.position(silver.progress)
+    if (!Position.reached(end, Progress.position(progress))) {
+      return yield* stopFor(
+        "gold has read further than silver is: silver was rewound, or the database belongs to another lake",
+        "Gold must be rebuilt from silver: empty its tables and lake.gold_progress."
+      )
+    }
+    const from = Progress.resume(progress, silver.progress)
+    const ranges = Position.planRanges(from, end, settings.batchRowsMax)
+    if (ranges.length === 0) return "idle" satisfies Outcome
+    const rows = yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges)
+    yield* merge(sql, yield* reduce(connection, rows, ranges), silver.progress)
+    return "advanced" satisfies Outcome
+  }).pipe(
+    Effect.scoped,
+    Effect.catchTag("EquationBreach", (breach) =>
+      stopFor(breach.message, "Nothing was merged. Run `voltlake verify` to see what differs.")),
+    Effect.withSpan("Gold.step")
+  )
+
+  const stage: Stage<Effect.Effect.Error<typeof step>, Effect.Effect.Context<typeof step>> = {
+    name: "gold",
+    step,
+    wake: wakeups.of(qualifiedName(telemetryClean))
+  }
+  return stage
+})

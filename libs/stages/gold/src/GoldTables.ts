@@ -1,0 +1,62 @@
+/**
+ * Gold in PostgreSQL: the demonstration stack's two minute tables by its names and columns, what merging needs beside them, the latest value of
+ * every signal, and gold's own position.
+ *
+ * Sums are `numeric`, so that they do not depend on the order of events; `avg_…` is generated from sum and count in one place. Where the sum is
+ * below 10⁹ the division is one of doubles, which any engine repeats to the last digit.
+ */
+import { fromSql } from "@voltlake/postgres/Migrations"
+
+const average = (name: string) =>
+  `${name} double precision GENERATED ALWAYS AS (
+    CASE WHEN speed_count = 0 THEN NULL
+      WHEN speed_sum < 1000000000 THEN speed_sum::double precision / speed_count
+      ELSE (speed_sum / speed_count)::double precision END) STORED`
+
+const tables = `
+CREATE TABLE gold_vehicle_minute_metrics (
+  vehicle_id text COLLATE "C" NOT NULL,
+  minute_ts timestamp NOT NULL,
+  ${average("avg_speed_mph")},
+  max_speed_mph double precision,
+  min_battery_percent double precision,
+  event_count bigint NOT NULL,
+  speed_sum numeric NOT NULL,
+  speed_count bigint NOT NULL,
+  PRIMARY KEY (vehicle_id, minute_ts)
+);
+CREATE INDEX gold_vehicle_minute_metrics_minute ON gold_vehicle_minute_metrics (minute_ts);
+COMMENT ON TABLE gold_vehicle_minute_metrics IS 'Per vehicle and minute (UTC) of event time: averages over events that have a speed';
+
+CREATE TABLE gold_fleet_minute_metrics (
+  minute_ts timestamp PRIMARY KEY,
+  ${average("avg_speed_mph_fleet")},
+  min_battery_percent_fleet double precision,
+  total_events bigint NOT NULL,
+  speed_sum numeric NOT NULL,
+  speed_count bigint NOT NULL
+);
+COMMENT ON TABLE gold_fleet_minute_metrics IS 'The whole fleet per minute (UTC) of event time';
+
+CREATE TABLE vehicle_signal_latest (
+  vehicle_id text COLLATE "C" NOT NULL,
+  signal text COLLATE "C" NOT NULL,
+  value double precision NOT NULL,
+  event_ts timestamptz NOT NULL,
+  topic text COLLATE "C" NOT NULL,
+  partition integer NOT NULL,
+  "offset" bigint NOT NULL,
+  PRIMARY KEY (vehicle_id, signal)
+);
+CREATE VIEW vehicle_latest AS SELECT *, now() - event_ts AS age FROM vehicle_signal_latest;
+COMMENT ON VIEW vehicle_latest IS 'Per vehicle and signal the value of the greatest (event_ts, topic, partition, offset), and how old it is';
+
+CREATE TABLE lake.gold_progress (
+  id smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+  progress text NOT NULL
+);
+COMMENT ON TABLE lake.gold_progress IS 'How far gold has read silver, moved in the transaction that writes the metrics';
+INSERT INTO lake.gold_progress (progress) VALUES ('{}');
+`
+
+export const migrations = [fromSql("gold/create-minute-metrics", tables)]

@@ -1,0 +1,83 @@
+/**
+ * The keys of all events in silver, so that deduplication is exact without a horizon.
+ *
+ * A derived table like any other: it holds the position of silver that it covers, and is brought up to silver's own position before each batch,
+ * by reading the rows between. So it may be deleted, be old after a crash, or belong to another table, and is then filled again from silver.
+ * It lies in a DuckDB file of its own: 16 bytes a key on disk, read through the engine's bounded memory.
+ *
+ * Not guaranteed: speed for ever. Each batch's anti-join reads all keys, 16 bytes each, so its cost grows with history (see docs/BENCHMARKS.md).
+ */
+import { FileSystem } from "@effect/platform"
+import { Effect, Either } from "effect"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { dedupKeySql } from "@voltlake/domain/DecodeSql"
+import * as Position from "@voltlake/domain/Position"
+import { telemetryClean } from "@voltlake/domain/Tables"
+import type { Table } from "@voltlake/iceberg/Tables"
+import type { Connection } from "@voltlake/query-engine/QueryEngine"
+
+/** The table of keys, for anti-joins. Its one column is `dedup_key`. */
+export const keysTable = "silver_keys.held_key"
+const coverageTable = "silver_keys.coverage"
+
+const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`
+
+const attach = Effect.fnUntraced(function*(connection: Connection, path: string) {
+  yield* connection.run(`ATTACH ${quoted(path)} AS silver_keys`)
+  yield* connection.run(`
+    CREATE TABLE IF NOT EXISTS ${keysTable} AS SELECT ${dedupKeySql} AS dedup_key FROM (SELECT '' AS vehicle_id, '' AS event_id) WHERE false;
+    CREATE TABLE IF NOT EXISTS ${coverageTable} (table_uuid VARCHAR, position VARCHAR);
+  `)
+})
+
+/** Opens the index; a file that cannot be opened is not worth keeping, since silver holds all of it. */
+export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection, path: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* attach(connection, path).pipe(
+    Effect.catchAll((error) =>
+      Effect.logWarning("key index cannot be opened, it is filled again from silver").pipe(
+        Effect.annotateLogs({ path, reason: error.message }),
+        Effect.zipRight(Effect.ignore(connection.run("DETACH silver_keys"))),
+        Effect.zipRight(Effect.ignore(fs.remove(path))),
+        Effect.zipRight(Effect.ignore(fs.remove(`${path}.wal`))),
+        Effect.zipRight(attach(connection, path))
+      )
+    )
+  )
+})
+
+/** The position that the index covers, or undefined where it is not one of this table's. */
+const coverage = Effect.fnUntraced(function*(connection: Connection, tableUuid: string) {
+  const row = (yield* connection.rows(`SELECT table_uuid, position FROM ${coverageTable}`))[0]
+  if (row === undefined || row["table_uuid"] !== tableUuid) return undefined
+  return Either.getOrUndefined(Position.decode(String(row["position"])))
+})
+
+const cover = (tableUuid: string, position: Position.Position) =>
+  `DELETE FROM ${coverageTable}; INSERT INTO ${coverageTable} VALUES (${quoted(tableUuid)}, ${quoted(Position.encode(position))});`
+
+const inTransaction = (connection: Connection, sql: string) =>
+  connection.run(`BEGIN; ${sql} COMMIT;`).pipe(Effect.tapError(() => Effect.ignore(connection.run("ROLLBACK"))))
+
+/**
+ * Brings the index to silver's position. Does nothing where it is there; adds what silver has more; begins anew where it is ahead of silver
+ * (the table was rewound) or belongs to another table.
+ */
+export const catchUp = Effect.fn("KeyIndex.catchUp")(function*(connection: Connection, clean: Table, position: Position.Position) {
+  const uuid = clean.metadata.tableUuid
+  const known = yield* coverage(connection, uuid)
+  if (known !== undefined && Position.equals(known, position)) return
+  const usable = known !== undefined && Position.reached(position, known)
+  const from = usable ? known : Position.empty
+  if (!usable) yield* connection.run(`DELETE FROM ${keysTable}`)
+  const ranges = Array.from(position, ([key, end]) => ({ ...Position.parseKey(key), start: from.get(key) ?? 0n, end }))
+  yield* Effect.logDebug("key index catches up with silver").pipe(Effect.annotateLogs({ fromScratch: !usable }))
+  yield* Effect.scoped(Effect.gen(function*() {
+    const rows = yield* SnapshotSource.range(telemetryClean, clean.metadata, from, ranges)
+    yield* inTransaction(connection, `INSERT INTO ${keysTable} SELECT ${dedupKeySql} FROM ${rows}; ${cover(uuid, position)}`)
+  }))
+})
+
+/** Adds the keys of rows that were just committed. `relation` has the column `dedup_key`. */
+export const add = (connection: Connection, tableUuid: string, relation: string, position: Position.Position) =>
+  inTransaction(connection, `INSERT INTO ${keysTable} SELECT dedup_key FROM ${relation}; ${cover(tableUuid, position)}`)

@@ -1,0 +1,194 @@
+/**
+ * The silver stage: bronze's new rows become checked, deduplicated rows of `silver.telemetry_clean`, or rows of `silver.telemetry_rejected`
+ * with the rule that they broke and its cause. Both tables move in one commit, with one position.
+ *
+ * A duplicate is an event whose (vehicle_id, event_id) is in silver already. Within one batch the smallest (topic, partition, offset) stays.
+ * Deduplication is part of the commit's requirement: a batch that was compared with an older silver than the one it would join is abandoned.
+ */
+import { Config, Effect, Either, Schema } from "effect"
+import * as DayFiles from "@voltlake/connectors/DayFiles"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { decodeSql } from "@voltlake/domain/DecodeSql"
+import * as Position from "@voltlake/domain/Position"
+import * as Progress from "@voltlake/domain/Progress"
+import { qualifiedName, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
+import { Wakeups } from "@voltlake/connectors/Wakeups"
+import * as Transaction from "@voltlake/iceberg/Transaction"
+import { type Connection, QueryEngine, type SqlValue } from "@voltlake/query-engine/QueryEngine"
+import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
+import * as KeyIndex from "./KeyIndex.ts"
+
+export interface SilverSettings {
+  readonly batchRowsMax: number
+  readonly daysPerCommitMax: number
+  /** DuckDB file of the key index; made where missing. */
+  readonly keyIndexPath: string
+}
+
+export const settingsConfig = (keyIndexPath: string): Config.Config<SilverSettings> =>
+  Config.all({
+    batchRowsMax: Config.integer("SILVER_BATCH_ROWS_MAX").pipe(
+      Config.validate({ message: "must be from 1 to 1000000", validation: (n: number) => n >= 1 && n <= 1_000_000 }),
+      Config.withDefault(100_000),
+      Config.withDescription("Most bronze rows of one commit")
+    ),
+    daysPerCommitMax: Config.integer("SILVER_DAYS_PER_COMMIT_MAX").pipe(
+      Config.validate({ message: "must be at least 1", validation: (n: number) => n >= 1 }),
+      Config.withDefault(16),
+      Config.withDescription("Most days that get a file of their own in one commit; rows of further days share one file")
+    ),
+    keyIndexPath: Config.succeed(keyIndexPath)
+  })
+
+/** Silver moved on since this batch was compared with it. The batch is abandoned and read again. */
+export class DeduplicationStale extends Schema.TaggedError<DeduplicationStale>()("DeduplicationStale", {}) {
+  override get message() {
+    return "silver moved on while this batch was checked; it is checked again"
+  }
+}
+
+const decodedTable = "silver_decoded"
+const cleanTable = "silver_clean_batch"
+
+/** Decodes the batch and picks the rows to keep. The key index must be at the position of the table that the batch is to join. */
+const check = Effect.fnUntraced(function*(connection: Connection, bronzeRows: string) {
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${decodedTable} AS ${decodeSql(bronzeRows)}`)
+  // Most batches hold no two equal keys, and asking for them is far cheaper than ranking every row.
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${cleanTable} AS
+    WITH fresh AS (
+      SELECT * FROM ${decodedTable} AS d WHERE rule IS NULL
+        AND NOT EXISTS (SELECT 1 FROM ${KeyIndex.keysTable} AS held WHERE held.dedup_key = d.dedup_key)
+    ), repeated AS (
+      SELECT dedup_key FROM fresh GROUP BY dedup_key HAVING count(*) > 1
+    )
+    SELECT * FROM fresh WHERE dedup_key NOT IN (SELECT dedup_key FROM repeated)
+    UNION ALL
+    (SELECT * FROM fresh WHERE dedup_key IN (SELECT dedup_key FROM repeated)
+      QUALIFY row_number() OVER (PARTITION BY dedup_key ORDER BY topic, "partition", "offset") = 1)`)
+})
+
+const long = (value: SqlValue | undefined) => BigInt(value as bigint)
+
+const countRanges = Effect.fnUntraced(function*(connection: Connection, ranges: ReadonlyArray<Position.OffsetRange>) {
+  const rows = yield* connection.rows(`
+    SELECT topic, "partition", count(*) AS read, count(rule) AS rejected, any_value(kept) AS kept
+    FROM ${decodedTable} LEFT JOIN (SELECT topic, "partition", count(*) AS kept FROM ${cleanTable} GROUP BY ALL)
+      USING (topic, "partition")
+    GROUP BY topic, "partition"`)
+  return ranges.map((range): Progress.RangeCounts => {
+    const row = rows.find((one) => one["topic"] === range.topic && one["partition"] === range.partition)
+    const read = row === undefined ? 0n : long(row["read"])
+    const rejected = row === undefined ? 0n : long(row["rejected"])
+    const kept = row === undefined || row["kept"] === null ? 0n : long(row["kept"])
+    return {
+      ...range,
+      rows: kept,
+      rejected,
+      duplicates: read - rejected - kept,
+      skipped: range.end - range.start - read,
+      lost: 0n
+    }
+  })
+})
+
+/**
+ * Silver's offsets without a bronze row must be those that bronze itself counted as skipped or lost: never more, and exactly those where silver has
+ * caught up. Otherwise bronze rows are missing.
+ */
+export const checkAgainstBronze = (
+  silver: Progress.Progress,
+  bronze: Progress.Progress
+): Either.Either<void, Progress.EquationBreach> => {
+  for (const [key, upstream] of bronze) {
+    const own = silver.get(key)
+    if (own === undefined) continue
+    const expected = upstream.skipped + upstream.lost
+    if (own.skipped > expected || (own.position === upstream.position && own.skipped !== expected)) {
+      return Either.left(
+        new Progress.EquationBreach({
+          subject: `silver, ${key}`,
+          equation: "offsets without a bronze row = skipped + lost of bronze",
+          expected,
+          actual: own.skipped
+        })
+      )
+    }
+  }
+  return Either.right(undefined)
+}
+
+const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "silver", reason, remedy })
+
+const loadAligned = Effect.fnUntraced(function*() {
+  const clean = yield* LakeTables.load(telemetryClean)
+  const rejected = yield* LakeTables.load(telemetryRejected)
+  if (Progress.encode(clean.progress) !== Progress.encode(rejected.progress)) {
+    return yield* stopFor(
+      `${qualifiedName(telemetryClean)} and ${qualifiedName(telemetryRejected)} are at different positions: one of them was changed alone`,
+      "Roll both back to snapshots with the same voltlake.commit-id."
+    )
+  }
+  return { clean, rejected }
+})
+
+/** Builds the stage. Holds one engine connection for its scope. */
+export const make = Effect.fn("Silver.make")(function*(settings: SilverSettings) {
+  const engine = yield* QueryEngine
+  const wakeups = yield* Wakeups
+  const connection = yield* engine.connect
+  yield* LakeTables.ensure(telemetryRaw)
+  yield* LakeTables.ensure(telemetryClean)
+  yield* LakeTables.ensure(telemetryRejected)
+  yield* KeyIndex.open(connection, settings.keyIndexPath)
+
+  const step = Effect.gen(function*() {
+    const { clean, rejected } = yield* loadAligned()
+    const bronze = yield* LakeTables.load(telemetryRaw)
+    const from = Progress.resume(clean.progress, bronze.progress)
+    const ranges = Position.planRanges(from, Progress.position(bronze.progress), settings.batchRowsMax)
+    if (ranges.length === 0) return "idle" satisfies Outcome
+
+    const base = Progress.position(clean.progress)
+    yield* KeyIndex.catchUp(connection, clean, base)
+    yield* check(connection, yield* SnapshotSource.range(telemetryRaw, bronze.metadata, from, ranges))
+    const counts = yield* countRanges(connection, ranges)
+    const next = yield* Progress.advance(clean.progress, counts)
+    yield* checkAgainstBronze(next, bronze.progress)
+
+    const commitId = yield* Transaction.newCommitId
+    const target = { commitId, daysMax: settings.daysPerCommitMax }
+    const cleanFiles = yield* DayFiles.write(connection, cleanTable, { ...target, contract: telemetryClean, metadata: clean.metadata })
+    const rejectedFiles = yield* DayFiles.write(
+      connection,
+      `(SELECT *, current_timestamp AS rejected_at, 1 AS attempt FROM ${decodedTable} WHERE rule IS NOT NULL)`,
+      { ...target, contract: telemetryRejected, metadata: rejected.metadata }
+    )
+    const summary = LakeTables.progressSummary(next)
+    const change = (table: typeof clean, contract: typeof telemetryClean, files: typeof cleanFiles) => ({
+      table: table.identifier,
+      files,
+      summary: (metadata: typeof clean.metadata) =>
+        Either.flatMap(LakeTables.progressOf(contract, metadata), (progress) =>
+          Position.equals(Progress.position(progress), base) ? Either.right(summary) : Either.left(new DeduplicationStale()))
+    })
+    yield* Transaction.commit({
+      commitId,
+      changes: [change(clean, telemetryClean, cleanFiles), change(rejected, telemetryRejected, rejectedFiles)]
+    })
+    yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanTable, Progress.position(next))
+    return "advanced" satisfies Outcome
+  }).pipe(
+    Effect.scoped,
+    Effect.catchTag("EquationBreach", (breach) =>
+      stopFor(breach.message, "Nothing was committed. Run `voltlake verify` to see which rows are missing.")),
+    Effect.withSpan("Silver.step")
+  )
+
+  const stage: Stage<Effect.Effect.Error<typeof step>, Effect.Effect.Context<typeof step>> = {
+    name: "silver",
+    step,
+    wake: wakeups.of(qualifiedName(telemetryRaw))
+  }
+  return stage
+})

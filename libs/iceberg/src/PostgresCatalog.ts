@@ -7,8 +7,9 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import { SqlError as SqlErrorClass } from "@effect/sql/SqlError"
 import { SqlClient } from "@effect/sql/SqlClient"
-import { Effect, Layer, Option } from "effect"
+import { Effect, Layer } from "effect"
 import { faultOf } from "@voltlake/postgres/SqlFault"
+import { CommitUnknown, transaction as inTransaction } from "@voltlake/postgres/Transaction"
 import type { Swap, TableHead, TableSwap } from "./Catalog.ts"
 import {
   Catalog,
@@ -67,25 +68,19 @@ const orCatalogError = (operation: string) =>
   Effect.mapError(effect, (error) =>
     error instanceof SqlErrorClass ? catalogError(operation, error) : error as Exclude<E, SqlError>)
 
-/**
- * A transaction whose failure says what became of it: before COMMIT was sent nothing was applied; after, only the server's answer counts.
- * The client turns a failed COMMIT or ROLLBACK into a defect; here it is an error again.
- */
+/** A transaction whose failure says what became of it: before COMMIT was sent nothing was applied; after, only the server's answer counts. */
 const transaction = (sql: SqlClient, operation: string) =>
 <A, E, R>(body: Effect.Effect<A, E | SqlError, R>): Effect.Effect<A, Exclude<E, SqlError> | CatalogError, R> =>
-  Effect.suspend(() => {
-    let committing = false
-    return sql.withTransaction(Effect.tap(body, () => Effect.sync(() => void (committing = true)))).pipe(
-      Effect.catchSomeDefect((defect) =>
-        defect instanceof SqlErrorClass ? Option.some(Effect.fail(defect)) : Option.none()
-      ),
-      Effect.mapError((error) =>
-        error instanceof SqlErrorClass
-          ? catalogError(operation, error, committing ? faultOf(error).outcome : "NotApplied")
-          : error as Exclude<E, SqlError>
-      )
-    )
-  })
+  inTransaction(body).pipe(
+    Effect.provideService(SqlClient, sql),
+    Effect.mapError((error): Exclude<E, SqlError> | CatalogError => {
+      if (error instanceof SqlErrorClass) return catalogError(operation, error, "NotApplied")
+      if (error instanceof CommitUnknown) {
+        return new CatalogError({ operation, outcome: "Unknown", retryable: true, reason: error.reason })
+      }
+      return error as Exclude<E, SqlError>
+    })
+  ) as Effect.Effect<A, Exclude<E, SqlError> | CatalogError, R>
 
 /** Makes what the catalog needs, where it is not there. Safe to run at every start, and by many at once. */
 export const migrate: Effect.Effect<void, CatalogError, SqlClient> = Effect.flatMap(SqlClient, (sql) =>

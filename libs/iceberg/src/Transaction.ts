@@ -67,6 +67,9 @@ const pauses = Schedule.exponential("4 millis", 1.4).pipe(
   Schedule.intersect(Schedule.recurs(attemptsMax - 1))
 )
 
+/** A new commit's id. It names the commit's data files too, so it is made before they are written. */
+export const newCommitId: Effect.Effect<string> = RandomId.uuid
+
 /** The caller's requirement failed; kept apart from errors of the commit, whatever it looks like. */
 class Refused<E> {
   readonly _tag = "Refused"

@@ -49,8 +49,6 @@ const smallest = (group: ReadonlyArray<ManifestFile>, targetSize: bigint): Reado
   return out
 }
 
-export type Entries = ReadonlyArray<ManifestEntry>
-
 /** Live entries as a merged manifest holds them: existing, with all that they inherited written out. */
 export const existing = (entries: ReadonlyArray<ResolvedEntry>): ReadonlyArray<ManifestEntry> =>
   entries.filter((entry) => entry.status !== "deleted").map((entry) => ({ ...entry, status: "existing" }))

@@ -3,7 +3,6 @@
  * remembered, within bounds.
  */
 import { Context, Effect, Layer, Schema } from "effect"
-import { invariant } from "@voltlake/domain/Failure"
 import type { ObjectExists, ObjectNotFound, ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import type { DataFile, EntryStatus, ManifestFile } from "./DataFile.ts"
@@ -43,6 +42,12 @@ export interface ResolvedEntry {
   readonly dataFile: DataFile
 }
 
+/** A manifest as bytes: its length is known before it is written, so that the list that names it can be written at the same time. */
+export interface EncodedManifest {
+  readonly location: string
+  readonly bytes: Uint8Array
+}
+
 export class TableFiles extends Context.Tag("@voltlake/iceberg/TableFiles")<TableFiles, {
   readonly metadata: (location: string) => Effect.Effect<TableMetadata, TableReadError>
   readonly putMetadata: (location: string, metadata: TableMetadata) => Effect.Effect<void, TableWriteError>
@@ -57,12 +62,7 @@ export class TableFiles extends Context.Tag("@voltlake/iceberg/TableFiles")<Tabl
     file: ManifestFile,
     metadata: TableMetadata
   ) => Effect.Effect<ReadonlyArray<ResolvedEntry>, TableReadError>
-  /** Answers the length in bytes. */
-  readonly putManifest: (
-    location: string,
-    contents: ManifestAvro.ManifestContents,
-    context: ManifestAvro.ManifestContext
-  ) => Effect.Effect<bigint, TableWriteError>
+  readonly putManifest: (manifest: EncodedManifest) => Effect.Effect<void, TableWriteError>
   /** Deletes what can be deleted, and does not fail: for files that nobody needs. */
   readonly discard: (locations: Iterable<string>) => Effect.Effect<void>
 }>() {}
@@ -127,13 +127,7 @@ const make = Effect.gen(function*() {
         Effect.tap(() => Effect.sync(() => lists.set(location, list)))
       ),
     manifest: (file, metadata) => manifests.get(file.manifestPath, readManifest(file, metadata)),
-    putManifest: (location, contents, context) =>
-      Effect.gen(function*() {
-        invariant(contents.specId === context.spec.specId, "a manifest is written with its own partition spec")
-        const bytes = ManifestAvro.encode(contents, context, yield* RandomId.bytes16)
-        yield* put(location, bytes)
-        return BigInt(bytes.length)
-      }),
+    putManifest: ({ location, bytes }) => put(location, bytes),
     discard: (locations) =>
       Effect.forEach(
         locations,

@@ -1,7 +1,7 @@
 /**
  * The commit: makes staged data files visible in one or several tables, in one atomic step, exactly once for each commit id.
  *
- * 1. Manifests of the added files are written once.
+ * 1. Manifests of the added files are written once, with the first attempt.
  * 2. Each attempt loads the tables, checks the caller's requirement against them, writes manifest lists and metadata, and swaps.
  * 3. Only the swap is visible. A conflict starts from 2 with the same manifests. After an unknown outcome the next attempt first looks for the
  *    commit's id among the snapshots: there it is, or it was not applied and cannot be any more once another swap of the same table succeeds.
@@ -13,7 +13,7 @@ import { Catalog, CatalogError } from "./Catalog.ts"
 import type { DataFile } from "./DataFile.ts"
 import * as RandomId from "./internal/RandomId.ts"
 import type { AddedFiles, StagedTable } from "./internal/StagedTable.ts"
-import { stage, writeAdded } from "./internal/StagedTable.ts"
+import { encodeAdded, stage } from "./internal/StagedTable.ts"
 import type { Snapshot, Summary } from "./Snapshot.ts"
 import { commitId as commitIdOf, commitIdKey } from "./Snapshot.ts"
 import type { TableReadError, TableWriteError } from "./TableFiles.ts"
@@ -79,8 +79,8 @@ class Refused<E> {
 /** Files of a commit that are not visible yet. Mutable, and seen by one fiber only. */
 interface Ledger {
   readonly added: Map<TableChange<unknown>, AddedFiles>
-  /** Manifests of added files, and what else is of use to every attempt. */
-  readonly shared: Set<string>
+  /** Locations of their manifests that stand in the store. */
+  readonly written: Set<string>
   /** Files of attempts whose outcome is unknown. */
   readonly unresolved: Array<ReadonlyArray<string>>
 }
@@ -117,24 +117,36 @@ const askAll = <E>(request: CommitRequest<E>, tables: ReadonlyArray<Table>) =>
     }))
 
 const addedFiles = <E>(request: CommitRequest<E>, change: TableChange<E>, table: Table, ledger: Ledger) =>
-  Effect.gen(function*() {
+  Effect.suspend(() => {
     const known = ledger.added.get(change)
-    if (known !== undefined) return known
-    const snapshotId = yield* RandomId.snapshotId
-    const note = (location: string) => void ledger.shared.add(location)
-    const added = yield* writeAdded(request.commitId, change.files, table.metadata, snapshotId, note)
-    ledger.added.set(change, added)
-    return added
+    return known !== undefined ? Effect.succeed(known) : encodeAdded(request.commitId, change.files, table.metadata).pipe(
+      Effect.tap((added) => Effect.sync(() => void ledger.added.set(change, added)))
+    )
   })
 
-const stageAll = <E>(request: CommitRequest<E>, tables: ReadonlyArray<Table>, ledger: Ledger, written: Array<string>) =>
+/** Writes the manifests that no attempt has written yet. */
+const writeAdded = (added: AddedFiles, ledger: Ledger) =>
+  Effect.flatMap(TableFiles, (files) =>
+    Effect.forEach(added.manifests.filter(({ location }) => !ledger.written.has(location)), (manifest) =>
+      files.putManifest(manifest).pipe(
+        // A write that failed may have happened all the same: then its own file stands there.
+        Effect.catchTag("ObjectExists", () => Effect.void),
+        Effect.tap(() => Effect.sync(() => void ledger.written.add(manifest.location)))
+      ), { concurrency: "unbounded", discard: true }))
+
+const stageAll = <E>(request: CommitRequest<E>, tables: ReadonlyArray<Table>, ledger: Ledger, note: (at: string) => void) =>
   Effect.gen(function*() {
     const summaries = yield* askAll(request, tables)
     return yield* Effect.forEach(request.changes, (change, index) =>
       Effect.gen(function*() {
         const table = tables[index]!
         const added = yield* addedFiles(request, change, table, ledger)
-        return yield* stage(request.commitId, table, added, summaries[index]!, (at) => void written.push(at))
+        // None of the files is visible before the swap, so their order does not matter.
+        const [staged] = yield* Effect.all([
+          stage(request.commitId, table, added, summaries[index]!, note),
+          writeAdded(added, ledger)
+        ], { concurrency: "unbounded" })
+        return staged
       }), { concurrency: "unbounded" })
   })
 
@@ -163,7 +175,7 @@ const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
       return { tables: found, wasCommitted: ledger.unresolved.length === 0 }
     }
     const written: Array<string> = []
-    const staged = yield* stageAll(request, loaded, ledger, written).pipe(
+    const staged = yield* stageAll(request, loaded, ledger, (location) => void written.push(location)).pipe(
       Effect.tap((all) =>
         catalog.swap({
           commitId: request.commitId,
@@ -192,8 +204,8 @@ const finalError = (error: CommitError, ledger: Ledger): CommitError =>
   })
 
 /** Manifests of a commit that failed for certain go too. Data files are the caller's. */
-const discardShared = (ledger: Ledger) =>
-  ledger.unresolved.length > 0 ? Effect.void : Effect.flatMap(TableFiles, (files) => files.discard(ledger.shared))
+const discardManifests = (ledger: Ledger) =>
+  ledger.unresolved.length > 0 ? Effect.void : Effect.flatMap(TableFiles, (files) => files.discard(ledger.written))
 
 /**
  * Commits all changes or none. Fails with the requirement's own error where a table does not take the commit, with `CommitConflict` where others were
@@ -204,7 +216,7 @@ export const commit = Effect.fn("Transaction.commit")(function*<E>(
 ): Effect.fn.Return<CommitResult, E | CommitError, Catalog | Tables | TableFiles> {
   yield* Effect.annotateCurrentSpan("commitId", request.commitId)
   invariant(request.changes.length > 0, "a commit changes a table")
-  const ledger: Ledger = { added: new Map(), shared: new Set(), unresolved: [] }
+  const ledger: Ledger = { added: new Map(), written: new Set(), unresolved: [] }
   return yield* attempt(request, ledger).pipe(
     Effect.tapError((error) =>
       isWorthAnotherAttempt(error)
@@ -214,7 +226,7 @@ export const commit = Effect.fn("Transaction.commit")(function*<E>(
         : Effect.void
     ),
     Effect.retry({ schedule: pauses, while: isWorthAnotherAttempt }),
-    Effect.tapError(() => discardShared(ledger)),
+    Effect.tapError(() => discardManifests(ledger)),
     Effect.mapError((error): E | CommitError => (error instanceof Refused ? error.error : finalError(error, ledger)))
   )
 })

@@ -2,12 +2,13 @@
 import { Clock, Effect } from "effect"
 import { invariant } from "@voltlake/domain/Failure"
 import type { TableSwap } from "../Catalog.ts"
-import type { DataFile, ManifestFile } from "../DataFile.ts"
+import type { DataFile, ManifestEntry, ManifestFile } from "../DataFile.ts"
+import * as ManifestAvro from "../ManifestAvro.ts"
 import * as ManifestMerge from "../ManifestMerge.ts"
 import * as Retention from "../Retention.ts"
 import type { Snapshot, Summary } from "../Snapshot.ts"
 import { positionKey } from "../Snapshot.ts"
-import type { TableReadError, TableWriteError } from "../TableFiles.ts"
+import type { EncodedManifest, TableReadError, TableWriteError } from "../TableFiles.ts"
 import { TableFiles } from "../TableFiles.ts"
 import type { TableMetadata } from "../TableMetadata.ts"
 import * as Metadata from "../TableMetadata.ts"
@@ -23,50 +24,50 @@ export interface StagedTable {
   readonly unreferenced: ReadonlyArray<string>
 }
 
-/** Manifests of a commit's added files, written once for all attempts. */
+/** Manifests of a commit's added files, the same for all attempts. */
 export interface AddedFiles {
   readonly snapshotId: bigint
   readonly files: ReadonlyArray<DataFile>
-  readonly manifests: ReadonlyArray<ManifestMerge.ManifestDescription>
+  readonly manifests: ReadonlyArray<EncodedEntries>
+}
+
+export interface EncodedEntries extends EncodedManifest {
+  readonly description: ManifestMerge.ManifestDescription
 }
 
 type WriteError = TableReadError | TableWriteError
 
 const fileName = (commitId: string, id: string, suffix: string) => `${commitId}-${id}-${suffix}.avro`
 
-const writeManifest = Effect.fnUntraced(function*(
+const encodeManifest = Effect.fnUntraced(function*(
   commitId: string,
-  entries: ManifestMerge.Entries,
+  entries: ReadonlyArray<ManifestEntry>,
   metadata: TableMetadata,
   specId: number,
-  snapshotId: bigint,
-  note: (location: string) => void
+  snapshotId: bigint
 ) {
-  const files = yield* TableFiles
   const spec = Metadata.specById(metadata, specId)
   invariant(spec !== undefined, `the table has a partition spec ${specId}`)
-  const id = yield* RandomId.uuid
-  const location = `${metadata.location}/metadata/${fileName(commitId, id, `m${specId}`)}`
-  note(location)
-  const contents = { specId, content: "data" as const, entries }
+  const location = `${metadata.location}/metadata/${fileName(commitId, yield* RandomId.uuid, `m${specId}`)}`
   const context = { spec, schema: Metadata.currentSchema(metadata), schemas: metadata.schemas }
-  const length = yield* files.putManifest(location, contents, context)
-  return ManifestMerge.describe(location, length, entries, spec, metadata.schemas, snapshotId)
+  const bytes = ManifestAvro.encode({ specId, content: "data", entries }, context, yield* RandomId.bytes16)
+  const length = BigInt(bytes.length)
+  const description = ManifestMerge.describe(location, length, entries, spec, metadata.schemas, snapshotId)
+  return { location, bytes, description }
 })
 
-/** One manifest for each partition spec among the files. */
-export const writeAdded = Effect.fnUntraced(function*(
+/** One manifest for each partition spec among the files; not written yet. */
+export const encodeAdded = Effect.fnUntraced(function*(
   commitId: string,
-  added: readonly DataFile[],
-  metadata: TableMetadata,
-  snapshotId: bigint,
-  note: (location: string) => void
-): Effect.fn.Return<AddedFiles, WriteError, TableFiles> {
+  added: ReadonlyArray<DataFile>,
+  metadata: TableMetadata
+): Effect.fn.Return<AddedFiles> {
+  const snapshotId = yield* RandomId.snapshotId
   const specIds = Array.from(new Set(added.map((file) => file.specId))).sort((a, b) => a - b)
   const manifests = yield* Effect.forEach(specIds, (specId) => {
     const entries = ManifestMerge.added(added.filter((file) => file.specId === specId), snapshotId)
-    return writeManifest(commitId, entries, metadata, specId, snapshotId, note)
-  }, { concurrency: "unbounded" })
+    return encodeManifest(commitId, entries, metadata, specId, snapshotId)
+  })
   return { snapshotId, files: added, manifests }
 })
 
@@ -91,12 +92,14 @@ const carriedOn = Effect.fnUntraced(function*(
       const resolved = yield* Effect.forEach(group, (manifest) => files.manifest(manifest, metadata))
       const entries = ManifestMerge.existing(resolved.flat())
       const specId = group[0]!.partitionSpecId
-      const description = yield* writeManifest(commitId, entries, metadata, specId, snapshotId, note)
+      const manifest = yield* encodeManifest(commitId, entries, metadata, specId, snapshotId)
+      note(manifest.location)
+      yield* files.putManifest(manifest)
       const minSequenceNumber = group.reduce(
         (least, manifest) => (manifest.minSequenceNumber < least ? manifest.minSequenceNumber : least),
         group[0]!.minSequenceNumber
       )
-      return { ...description, sequenceNumber: TableUpdate.nextSequenceNumber(metadata), minSequenceNumber }
+      return { ...manifest.description, sequenceNumber: TableUpdate.nextSequenceNumber(metadata), minSequenceNumber }
     }))
   return [...merged, ...live.filter((manifest) => !gone.has(manifest))]
 })
@@ -114,7 +117,11 @@ export const stage = Effect.fnUntraced(function*(
   const sequenceNumber = TableUpdate.nextSequenceNumber(metadata)
   const carried = yield* carriedOn(commitId, metadata, added.snapshotId, note)
   const manifests: ReadonlyArray<ManifestFile> = [
-    ...added.manifests.map((manifest) => ({ ...manifest, sequenceNumber, minSequenceNumber: sequenceNumber })),
+    ...added.manifests.map(({ description }) => ({
+      ...description,
+      sequenceNumber,
+      minSequenceNumber: sequenceNumber
+    })),
     ...carried
   ]
   const manifestList = `${metadata.location}/metadata/${fileName(commitId, yield* RandomId.uuid, "list")}`

@@ -41,10 +41,9 @@ const parsers = new Map<number, (text: string) => unknown>([
   [oid.timestamp, (text) => new Date(`${text.replace(" ", "T")}Z`)]
 ])
 
+// Results come in the text format: the driver decodes every value to a string first, which the binary one does not survive.
 const types: Pg.CustomTypesConfig = {
-  // The binary format is asked for by BinaryQuery only, which brings parsers of its own.
-  getTypeParser: (id: number, format?: "text" | "binary") =>
-    (format === "binary" ? undefined : parsers.get(id)) ?? Pg.types.getTypeParser(id, format as "text")
+  getTypeParser: (id: number, format?: "text" | "binary") => parsers.get(id) ?? Pg.types.getTypeParser(id, format as "text")
 }
 
 const openPool = (url: Redacted.Redacted, applicationName: string) =>
@@ -60,12 +59,29 @@ const openPool = (url: Redacted.Redacted, applicationName: string) =>
     types
   })
 
+interface Wire {
+  readonly connection: NodeJS.EventEmitter
+}
+
+/**
+ * A session that the server ends says so first (FATAL), which the driver takes for an error of the statement alone: the connection would go
+ * back to the pool, and the next statement would find it dead with an unknown outcome. Ended here, before that statement's callback.
+ */
+const endOnFatal = (client: Pg.PoolClient) => {
+  const { connection } = client as Pg.PoolClient & Wire
+  connection.prependListener("errorMessage", (message: { readonly severity?: string; readonly code?: string }) => {
+    const fatal = message.severity === "FATAL" || message.severity === "PANIC" || message.code?.startsWith("57P") === true
+    if (fatal) void (client as unknown as Pg.Client).end().catch(() => undefined)
+  })
+}
+
 const pool = (url: Redacted.Redacted, applicationName: string) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const opened = openPool(url, applicationName)
       // Idle connections that break are dropped by the pool; without a listener they would end the process.
       opened.on("error", () => undefined)
+      opened.on("connect", endOnFatal)
       return opened
     }),
     (opened) => Effect.promise(() => opened.end()).pipe(Effect.interruptible, Effect.timeoutOption(connectLimit))

@@ -1,0 +1,4 @@
+import { eventLogContract } from "./EventLogContract.ts"
+import { layer } from "./MemoryEventLog.ts"
+
+eventLogContract("memory", layer)

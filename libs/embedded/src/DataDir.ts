@@ -1,0 +1,113 @@
+/**
+ * The data directory of an embedded lake: warehouse, database, caches.
+ *
+ * `voltlake.json` names its format and the path at which it was made. Iceberg names files by absolute location, so the directory cannot be moved.
+ */
+import { FileSystem, Path } from "@effect/platform"
+import { Config, Effect, Either, Random, Schema } from "effect"
+
+/** Raised when an older version could no longer work with the directory. */
+export const formatVersion = 1
+
+const Description = Schema.parseJson(Schema.Struct({ format: Schema.Int, path: Schema.String }))
+
+export class DataDirUnusable extends Schema.TaggedError<DataDirUnusable>()("DataDirUnusable", {
+  path: Schema.String,
+  reason: Schema.String,
+  remedy: Schema.String
+}) {
+  override get message() {
+    return `data directory ${this.path} cannot be used: ${this.reason}. ${this.remedy}`
+  }
+}
+
+export interface DataDir {
+  readonly path: string
+  readonly warehouse: string
+  readonly keyIndex: string
+  readonly scratch: string
+}
+
+export const pathConfig: Config.Config<string> = Config.nonEmptyString("VOLTLAKE_DATA_DIR").pipe(
+  Config.withDefault("./.voltlake"),
+  Config.withDescription("Folder of the embedded lake: database, tables, caches. Cannot be moved later")
+)
+
+const describe = (path: string, error: unknown) =>
+  new DataDirUnusable({
+    path,
+    reason: error instanceof Error ? error.message : String(error),
+    remedy: "Choose another with --data-dir, or mend its permissions."
+  })
+
+const checkDescription = Effect.fnUntraced(function*(path: string, file: string) {
+  const fs = yield* FileSystem.FileSystem
+  if (!(yield* fs.exists(file))) {
+    yield* fs.writeFileString(file, Schema.encodeSync(Description)({ format: formatVersion, path }))
+    return
+  }
+  const decoded = Schema.decodeEither(Description)(yield* fs.readFileString(file))
+  if (Either.isLeft(decoded)) {
+    return yield* new DataDirUnusable({
+      path,
+      reason: "its voltlake.json is damaged",
+      remedy: `It should read {"format": ${formatVersion}, "path": "${path}"}.`
+    })
+  }
+  if (decoded.right.format > formatVersion) {
+    return yield* new DataDirUnusable({
+      path,
+      reason: `it has format ${decoded.right.format}, and this version of Voltlake knows formats up to ${formatVersion}`,
+      remedy: "Use the newer version of Voltlake that made it, or another directory."
+    })
+  }
+  if (decoded.right.path !== path) {
+    return yield* new DataDirUnusable({
+      path,
+      reason: `it was made at ${decoded.right.path}, and Iceberg tables name their files by absolute path`,
+      remedy: `Move it back to ${decoded.right.path}, or begin with a new directory.`
+    })
+  }
+})
+
+/** Folders of processes that no longer live are left by kill -9. */
+const removeDeadScratch = Effect.fnUntraced(function*(scratchRoot: string, isAlive: (pid: number) => boolean) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  for (const name of yield* fs.readDirectory(scratchRoot)) {
+    const pid = Number(name.split("-")[0])
+    if (!isAlive(pid)) yield* Effect.ignore(fs.remove(path.join(scratchRoot, name), { recursive: true }))
+  }
+})
+
+/** Opens the directory, making it where it is missing; its scratch folder is this process's own and goes with the scope. */
+export const open = Effect.fn("DataDir.open")(function*(
+  given: string,
+  process: { readonly pid: number; readonly isAlive: (pid: number) => boolean }
+) {
+  const fs = yield* FileSystem.FileSystem
+  const paths = yield* Path.Path
+  const made = yield* fs.makeDirectory(paths.join(given, "cache"), { recursive: true }).pipe(
+    Effect.zipRight(fs.realPath(given)),
+    Effect.mapError((error) => describe(given, error))
+  )
+  const scratchRoot = paths.join(made, "scratch")
+  const scratch = paths.join(scratchRoot, `${process.pid}-${yield* Random.nextIntBetween(0, 2 ** 31)}`)
+  yield* checkDescription(made, paths.join(made, "voltlake.json")).pipe(
+    Effect.zipRight(fs.makeDirectory(scratchRoot, { recursive: true })),
+    Effect.zipRight(removeDeadScratch(scratchRoot, process.isAlive)),
+    Effect.zipRight(fs.makeDirectory(scratch, { recursive: true })),
+    Effect.catchTags({
+      SystemError: (error) => Effect.fail(describe(made, error)),
+      BadArgument: (error) => Effect.fail(describe(made, error))
+    })
+  )
+  yield* Effect.addFinalizer(() => Effect.ignore(fs.remove(scratch, { recursive: true })))
+  const dir: DataDir = {
+    path: made,
+    warehouse: paths.join(made, "warehouse"),
+    keyIndex: paths.join(made, "cache", "silver-keys.duckdb"),
+    scratch
+  }
+  return dir
+})

@@ -1,0 +1,211 @@
+/**
+ * The reconciler: compares what the tables' counters say with the rows that are there, partition by partition, from the log to gold.
+ *
+ * Safe beside running stages: what is compared belongs to one snapshot of each table (and one transaction in PostgreSQL), and a later table is
+ * read before the one it came from, so work under way is never taken for a breach.
+ */
+import { SqlClient } from "@effect/sql"
+import { Effect, Either } from "effect"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { dedupKeySql } from "@voltlake/domain/DecodeSql"
+import * as Position from "@voltlake/domain/Position"
+import * as Progress from "@voltlake/domain/Progress"
+import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
+import { EventLog } from "@voltlake/event-log/EventLog"
+import * as GoldProgress from "@voltlake/gold/GoldProgress"
+import { transaction } from "@voltlake/postgres/Transaction"
+import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { checkAgainstBronze } from "@voltlake/silver/Silver"
+
+/** One equation of one subject, as it was found. */
+export interface Check {
+  /** `bronze, telemetry_raw-0` */
+  readonly subject: string
+  readonly equation: string
+  readonly expected: bigint
+  readonly actual: bigint
+}
+
+export interface Report {
+  readonly checks: ReadonlyArray<Check>
+}
+
+export const holds = (check: Check): boolean => check.expected === check.actual
+export const breaches = (report: Report): ReadonlyArray<Check> => report.checks.filter((check) => !holds(check))
+
+interface Rows {
+  readonly count: bigint
+  readonly distinct: bigint
+  readonly first: bigint
+  readonly last: bigint
+}
+
+const noRows: Rows = { count: 0n, distinct: 0n, first: 0n, last: -1n }
+
+type Loaded = Effect.Effect.Success<ReturnType<typeof LakeTables.load>>
+
+/** Rows of a table by partition, as they are there. */
+const countRows = Effect.fnUntraced(function*(connection: Connection, contract: TableContract, table: Loaded) {
+  const relation = yield* SnapshotSource.all(contract, table.metadata)
+  const rows = yield* connection.rows(`
+    SELECT topic, "partition", count(*) AS rows, count(DISTINCT "offset") AS offsets, min("offset") AS first, max("offset") AS last
+    FROM ${relation} GROUP BY topic, "partition"`)
+  return new Map(rows.map((row) => [
+    Position.key({ topic: String(row["topic"]), partition: Number(row["partition"]) }),
+    {
+      count: BigInt(row["rows"] as bigint),
+      distinct: BigInt(row["offsets"] as bigint),
+      first: BigInt(row["first"] as bigint),
+      last: BigInt(row["last"] as bigint)
+    } satisfies Rows
+  ]))
+})
+
+const count = (condition: boolean) => (condition ? 1n : 0n)
+
+/** Checks of one table's rows against the counter that counts them. */
+const rowChecks = (
+  contract: TableContract,
+  progress: Progress.Progress,
+  rows: ReadonlyMap<string, Rows>,
+  counter: "rows" | "rejected"
+): ReadonlyArray<Check> => {
+  const table = qualifiedName(contract)
+  const known = Array.from(progress, ([key, partition]) => {
+    const found = rows.get(key) ?? noRows
+    const outside = count(found.count > 0n && (found.first < partition.start || found.last >= partition.position))
+    const subject = `${table}, ${key}`
+    return [
+      { subject, equation: `rows in the table = counter ${counter}`, expected: partition[counter], actual: found.count },
+      { subject, equation: "distinct offsets = rows in the table", expected: found.count, actual: found.distinct },
+      { subject, equation: "rows outside [start, position) = 0", expected: 0n, actual: outside }
+    ]
+  }).flat()
+  const strangers = Array.from(rows).filter(([key]) => !progress.has(key)).map(([key, found]) => ({
+    subject: `${table}, ${key}`,
+    equation: "rows of a partition that the counters do not know = 0",
+    expected: 0n,
+    actual: found.count
+  }))
+  return [...known, ...strangers]
+}
+
+const ownEquation = (table: string, progress: Progress.Progress): ReadonlyArray<Check> =>
+  Array.from(progress, ([key, p]) => ({
+    subject: `${table}, ${key}`,
+    equation: "rows + rejected + duplicates + skipped + lost = position - start",
+    expected: p.position - p.start,
+    actual: p.rows + p.rejected + p.duplicates + p.skipped + p.lost
+  }))
+
+const fromEither = (subject: string, equation: string, result: Either.Either<unknown, Progress.EquationBreach>): Check =>
+  Either.match(result, {
+    onRight: () => ({ subject, equation, expected: 0n, actual: 0n }),
+    onLeft: (breach) => ({ subject: breach.subject, equation: breach.equation, expected: breach.expected, actual: breach.actual })
+  })
+
+/** How far a position lies beyond the one it follows, in offsets; 0 where it does not. */
+const ahead = (subject: string, position: Position.Position, upstream: Position.Position): Check => ({
+  subject,
+  equation: "offsets read beyond the stage before = 0",
+  expected: 0n,
+  actual: Position.lag(upstream, position)
+})
+
+const readGold = Effect.fnUntraced(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return yield* transaction(Effect.gen(function*() {
+    yield* sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`
+    const progress = yield* GoldProgress.read(sql)
+    const [sums] = yield* sql<{ readonly vehicle: bigint; readonly fleet: bigint }>`
+      SELECT (SELECT coalesce(sum(event_count), 0)::bigint FROM gold_vehicle_minute_metrics) AS vehicle,
+        (SELECT coalesce(sum(total_events), 0)::bigint FROM gold_fleet_minute_metrics) AS fleet`
+    return { progress, vehicle: BigInt(sums?.vehicle ?? 0n), fleet: BigInt(sums?.fleet ?? 0n) }
+  }))
+})
+
+/** Rows of silver below gold's position: what gold must have counted. */
+const silverBelow = Effect.fnUntraced(function*(connection: Connection, silver: Loaded, gold: Progress.Progress) {
+  const relation = yield* SnapshotSource.all(telemetryClean, silver.metadata)
+  const below = Array.from(gold, ([key, p]) => ({ ...Position.parseKey(key), start: p.start, end: p.position }))
+  const [row] = yield* connection.rows(`SELECT count(*) AS rows FROM ${relation} WHERE ${SnapshotSource.inRanges(below)}`)
+  return BigInt((row?.["rows"] ?? 0n) as bigint)
+})
+
+const repeatedKeys = Effect.fnUntraced(function*(connection: Connection, silver: Loaded) {
+  const relation = yield* SnapshotSource.all(telemetryClean, silver.metadata)
+  const [row] = yield* connection.rows(
+    `SELECT count(*) - count(DISTINCT dedup_key) AS repeated FROM (SELECT ${dedupKeySql} AS dedup_key FROM ${relation})`
+  )
+  return BigInt((row?.["repeated"] ?? 0n) as bigint)
+})
+
+/** Runs every check. Reads all rows of all tables once; memory is the engine's. */
+export const run = Effect.fn("Verify.run")(function*(topic: string) {
+  const engine = yield* QueryEngine
+  const log = yield* EventLog
+  const connection = yield* engine.connect
+  const gold = yield* readGold()
+  const clean = yield* LakeTables.load(telemetryClean)
+  const rejected = yield* LakeTables.load(telemetryRejected)
+  const bronze = yield* LakeTables.load(telemetryRaw)
+  const end = Position.make((yield* log.partitions(topic)).map((bounds) => [bounds, bounds.end] as const))
+  const at = Progress.position
+
+  // The two silver tables are loaded one after the other: only a later one that disagrees at the same position is a breach.
+  const aligned = Position.equals(at(clean.progress), at(rejected.progress))
+  const checks: ReadonlyArray<Check> = [
+    ahead("bronze", at(bronze.progress), end),
+    ...ownEquation(qualifiedName(telemetryRaw), bronze.progress),
+    ...rowChecks(telemetryRaw, bronze.progress, yield* countRows(connection, telemetryRaw, bronze), "rows"),
+    ahead("silver", at(clean.progress), at(bronze.progress)),
+    ...ownEquation("silver", clean.progress),
+    fromEither("silver", "offsets without a bronze row = skipped + lost of bronze", checkAgainstBronze(clean.progress, bronze.progress)),
+    ...rowChecks(telemetryClean, clean.progress, yield* countRows(connection, telemetryClean, clean), "rows"),
+    ...rowChecks(telemetryRejected, rejected.progress, yield* countRows(connection, telemetryRejected, rejected), "rejected"),
+    ...(aligned
+      ? [{
+        subject: "silver",
+        equation: "both tables have the same counters",
+        expected: 0n,
+        actual: count(Progress.encode(clean.progress) !== Progress.encode(rejected.progress))
+      }]
+      : []),
+    {
+      subject: qualifiedName(telemetryClean),
+      equation: "rows beyond the first of each (vehicle_id, event_id) = 0",
+      expected: 0n,
+      actual: yield* repeatedKeys(connection, clean)
+    },
+    ahead("gold", at(gold.progress), at(clean.progress)),
+    ...ownEquation("gold", gold.progress),
+    ...goldChecks(gold, yield* silverBelow(connection, clean, gold.progress))
+  ]
+  const report: Report = { checks }
+  return report
+}, Effect.scoped)
+
+const goldChecks = (
+  gold: Effect.Effect.Success<ReturnType<typeof readGold>>,
+  silverRows: bigint
+): ReadonlyArray<Check> => [
+  {
+    subject: "gold_vehicle_minute_metrics",
+    equation: "sum(event_count) = rows of silver below gold's position",
+    expected: silverRows,
+    actual: gold.vehicle
+  },
+  {
+    subject: "gold_fleet_minute_metrics",
+    equation: "sum(total_events) = rows of silver below gold's position",
+    expected: silverRows,
+    actual: gold.fleet
+  },
+  {
+    subject: "gold",
+    equation: "rows of silver below gold's position = counter rows",
+    expected: Progress.total(gold.progress, "rows"),
+    actual: silverRows
+  }
+]

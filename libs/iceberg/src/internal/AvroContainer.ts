@@ -38,11 +38,15 @@ const longAsBigint = avro.types.LongType.__with({
   compare: (a: bigint, b: bigint) => (a === b ? 0 : a < b ? -1 : 1)
 })
 
+const isLong = (schema: unknown): boolean =>
+  schema === "long" || (typeof schema === "object" && schema !== null && "type" in schema && schema.type === "long")
+
 export const typeOf = (schema: unknown): avro.Type =>
   avro.Type.forSchema(schema as avro.Schema, {
-    registry: { long: longAsBigint },
     wrapUnions: false,
-    omitRecordMethods: true
+    omitRecordMethods: true,
+    // Not the registry, which would miss longs with a logical type.
+    typeHook: (inner: unknown) => (isLong(inner) ? longAsBigint : undefined)
   } as Parameters<typeof avro.Type.forSchema>[1])
 
 const headerMeta = avro.Type.forSchema({ type: "map", values: "bytes" })

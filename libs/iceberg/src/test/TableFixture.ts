@@ -1,8 +1,6 @@
 /** A small table with every kind of nesting, and what tests do with it. */
-import { Effect, Either, Layer } from "effect"
+import { Effect, Either } from "effect"
 import type { DataFile } from "../DataFile.ts"
-import * as MemoryCatalog from "../MemoryCatalog.ts"
-import * as MemoryObjectStore from "@voltlake/object-store/MemoryObjectStore"
 import * as PartitionSpec from "../PartitionSpec.ts"
 import * as SortOrder from "../SortOrder.ts"
 import * as TableIdentifier from "../TableIdentifier.ts"
@@ -82,9 +80,6 @@ export const adding = (
   files: ReadonlyArray<DataFile>,
   summary: Readonly<Record<string, string>> = {}
 ): TableChange<never> => ({ table, files, summary: () => Either.right(summary) })
-
-/** Tables over memory alone. */
-export const memory = Tables.layer.pipe(Layer.provideMerge(Layer.mergeAll(MemoryCatalog.layer, MemoryObjectStore.layer)))
 
 export const createBoth = Effect.flatMap(Tables.Tables, (tables) =>
   Effect.all([tables.createIfAbsent(raw, definition), tables.createIfAbsent(clean, definition)]))

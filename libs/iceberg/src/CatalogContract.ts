@@ -1,0 +1,118 @@
+/** What every catalog does. Run over each adapter; a test's tables have names of their own, since adapters may share a database. */
+import { expect, layer } from "@effect/vitest"
+import { Effect, Either, type Layer } from "effect"
+import type { Swap, TableSwap } from "./Catalog.ts"
+import { Catalog } from "./Catalog.ts"
+import * as TableIdentifier from "./TableIdentifier.ts"
+
+const tables = (test: string) => [TableIdentifier.make(test, "b"), TableIdentifier.make(test, "a")] as const
+
+const swapOf = (commitId: string, moves: ReadonlyArray<TableSwap>, unreferenced: ReadonlyArray<string> = []): Swap => ({
+  commitId,
+  tables: moves,
+  unreferenced
+})
+
+const move = (table: TableIdentifier.TableIdentifier, expected: string, next: string): TableSwap => ({
+  table,
+  expected,
+  next,
+  snapshotId: 8_205_303_700_603_925_274n,
+  position: `{"telemetry_raw-0":"${next}"}`
+})
+
+const create = (test: string) =>
+  Effect.gen(function*() {
+    const catalog = yield* Catalog
+    yield* catalog.createNamespace(test)
+    yield* Effect.forEach(tables(test), (table) => catalog.createTable(table, "0"), { discard: true })
+    return catalog
+  })
+
+const locations = (test: string) =>
+  Effect.flatMap(Catalog, (catalog) => Effect.forEach(tables(test), catalog.metadataLocation))
+
+export const contract = <E>(name: string, catalog: Layer.Layer<Catalog, E>) =>
+  layer(catalog, { excludeTestServices: true })(`${name} as a catalog`, (it) => {
+    it.effect("makes a table once and says where it is", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("made")
+        const [table] = tables("made")
+        const again = yield* Effect.flip(catalog.createTable(table, "1"))
+        expect(again._tag).toBe("TableAlreadyExists")
+        expect(yield* catalog.metadataLocation(table)).toBe("0")
+        expect((yield* catalog.list).map(TableIdentifier.render).filter((text) => text.startsWith("made."))).toEqual([
+          "made.a",
+          "made.b"
+        ])
+        expect(yield* catalog.namespaces).toContain("made")
+        yield* catalog.createNamespace("made")
+        const missing = yield* Effect.flip(catalog.metadataLocation(TableIdentifier.make("made", "nothing")))
+        expect(missing._tag).toBe("TableNotFound")
+      }))
+
+    it.effect("moves all tables of a swap and keeps their heads", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("moved")
+        const [b, a] = tables("moved")
+        yield* catalog.swap(swapOf("commit-1", [move(b, "0", "1"), move(a, "0", "1")]))
+        expect(yield* locations("moved")).toEqual(["1", "1"])
+        const head = (yield* catalog.heads).find(({ table }) => TableIdentifier.render(table) === "moved.a")
+        expect(head).toMatchObject({ snapshotId: 8_205_303_700_603_925_274n, commitId: "commit-1" })
+        expect(JSON.parse(head!.position!)).toEqual({ "telemetry_raw-0": "1" })
+      }))
+
+    it.effect("moves nothing where one table has moved on", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("torn")
+        const [b, a] = tables("torn")
+        yield* catalog.swap(swapOf("commit-1", [move(b, "0", "1")]))
+        const error = yield* Effect.flip(catalog.swap(swapOf("commit-2", [move(b, "0", "2"), move(a, "0", "2")], ["torn/file"])))
+        expect(error).toMatchObject({ _tag: "CommitConflict", table: "torn.b", expected: "0", found: "1" })
+        expect(yield* locations("torn")).toEqual(["1", "0"])
+        expect(yield* catalog.expiredFiles(0)).not.toContain("torn/file")
+        const gone = TableIdentifier.make("torn", "gone")
+        const absent = yield* Effect.flip(catalog.swap(swapOf("commit-3", [move(gone, "0", "1")])))
+        expect(absent).toMatchObject({ _tag: "CommitConflict", table: "torn.gone", found: undefined })
+      }))
+
+    it.effect("lets exactly one of many swaps win", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("raced")
+        const [b, a] = tables("raced")
+        const outcomes = yield* Effect.forEach(
+          Array.from({ length: 8 }, (_, index) => String(index + 1)),
+          (next) => Effect.either(catalog.swap(swapOf(`commit-${next}`, [move(b, "0", next), move(a, "0", next)]))),
+          { concurrency: "unbounded" }
+        )
+        expect(outcomes.filter(Either.isRight)).toHaveLength(1)
+        expect(outcomes.filter(Either.isLeft).every(({ left }) => left._tag === "CommitConflict")).toBe(true)
+        const [atB, atA] = yield* locations("raced")
+        expect(atB).toBe(atA)
+      }))
+
+    it.effect("refuses a retired commit", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("retired")
+        const [b] = tables("retired")
+        yield* catalog.retire(["old-1", "old-2"])
+        yield* catalog.retire(["old-1"])
+        const error = yield* Effect.flip(catalog.swap(swapOf("old-1", [move(b, "0", "1")])))
+        expect(error).toMatchObject({ _tag: "CommitRetired", commitId: "old-1" })
+        expect(yield* locations("retired")).toEqual(["0", "0"])
+      }))
+
+    it.effect("remembers files that nothing names, until they are forgotten", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("files")
+        const [b] = tables("files")
+        const many = Array.from({ length: 2500 }, (_, index) => `files/${index}`)
+        yield* catalog.swap(swapOf("commit-1", [move(b, "0", "1")], many))
+        yield* catalog.swap(swapOf("commit-2", [move(b, "1", "2")], many.slice(0, 1)))
+        expect(new Set(yield* catalog.expiredFiles(0))).toEqual(new Set(many))
+        expect(yield* catalog.expiredFiles(3_600_000)).toEqual([])
+        yield* catalog.forgetFiles(many.slice(1))
+        expect(yield* catalog.expiredFiles(0)).toEqual(["files/0"])
+        yield* catalog.forgetFiles(many.slice(0, 1))
+      }))
+  })

@@ -1,0 +1,142 @@
+import { expect, it } from "@effect/vitest"
+import { Either } from "effect"
+import fc from "fast-check"
+import type { DataFile, ManifestEntry, ManifestFile } from "./DataFile.ts"
+import * as AvroContainer from "./internal/AvroContainer.ts"
+import * as ManifestAvro from "./ManifestAvro.ts"
+import * as ManifestListAvro from "./ManifestListAvro.ts"
+import * as PartitionSpec from "./PartitionSpec.ts"
+import * as Type from "./Type.ts"
+
+const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
+const count = fc.nat()
+const fieldId = fc.integer({ min: 1, max: 100 })
+const perField = <A>(values: fc.Arbitrary<A>) => fc.array(fc.tuple(fieldId, values), { maxLength: 5 }).map((all) => new Map(all))
+const bytes = fc.uint8Array({ maxLength: 20 }).map((all) => Buffer.from(all))
+const maybe = <A>(values: fc.Arbitrary<A>) => fc.option(values, { nil: undefined })
+
+/** A partition field of every type, named so that Avro does not take the name as it is. */
+const types: ReadonlyArray<readonly [Type.PrimitiveType, fc.Arbitrary<PartitionSpec.PartitionValue>]> = [
+  [Type.int, fc.integer()],
+  [Type.long, int64],
+  [Type.string, fc.string({ unit: "binary" })],
+  [Type.boolean, fc.boolean()],
+  [Type.double, fc.double({ noNaN: true })],
+  [Type.binary, bytes],
+  [Type.date, fc.integer()],
+  [Type.timestamptz, int64],
+  [Type.uuid, fc.uint8Array({ minLength: 16, maxLength: 16 }).map((all) => Buffer.from(all))],
+  [Type.decimal(38, 6), fc.bigInt({ min: -(10n ** 38n) + 1n, max: 10n ** 38n - 1n })]
+]
+const schema = Type.schema(types.map(([type], index) => Type.optional(index + 1, `1 c-${index}`, type)))
+const spec = PartitionSpec.make(7, [
+  ...types.map((_, index) => ({
+    sourceId: index + 1,
+    fieldId: 1000 + index,
+    name: `1 c-${index}`,
+    transform: PartitionSpec.identity
+  })),
+  { sourceId: 8, fieldId: 1100, name: "day", transform: PartitionSpec.day }
+])
+
+const dataFile: fc.Arbitrary<DataFile> = fc.record({
+  content: fc.constantFrom("data" as const, "position-deletes" as const, "equality-deletes" as const),
+  filePath: fc.string({ unit: "binary" }),
+  fileFormat: fc.constant("PARQUET"),
+  specId: fc.constant(7),
+  partition: fc.tuple(...[...types.map(([, values]) => values), fc.integer()].map((values) => fc.option(values))),
+  recordCount: int64,
+  fileSizeInBytes: int64,
+  columnSizes: perField(int64),
+  valueCounts: perField(int64),
+  nullValueCounts: perField(int64),
+  nanValueCounts: perField(int64),
+  lowerBounds: perField(bytes),
+  upperBounds: perField(bytes),
+  keyMetadata: maybe(bytes),
+  splitOffsets: maybe(fc.array(int64, { maxLength: 3 })),
+  equalityIds: maybe(fc.array(fc.integer(), { maxLength: 3 })),
+  sortOrderId: maybe(fc.integer())
+})
+
+const entry: fc.Arbitrary<ManifestEntry> = fc.record({
+  status: fc.constantFrom("existing" as const, "added" as const, "deleted" as const),
+  snapshotId: maybe(int64),
+  sequenceNumber: maybe(int64),
+  fileSequenceNumber: maybe(int64),
+  dataFile
+})
+
+const manifestFile: fc.Arbitrary<ManifestFile> = fc.record({
+  manifestPath: fc.string(),
+  manifestLength: int64,
+  partitionSpecId: count,
+  content: fc.constantFrom("data" as const, "deletes" as const),
+  sequenceNumber: int64,
+  minSequenceNumber: int64,
+  addedSnapshotId: int64,
+  addedFilesCount: count,
+  existingFilesCount: count,
+  deletedFilesCount: count,
+  addedRowsCount: int64,
+  existingRowsCount: int64,
+  deletedRowsCount: int64,
+  partitions: maybe(fc.array(
+    fc.record({
+      containsNull: fc.boolean(),
+      containsNan: maybe(fc.boolean()),
+      lowerBound: maybe(bytes),
+      upperBound: maybe(bytes)
+    }),
+    { maxLength: 3 }
+  )),
+  keyMetadata: maybe(bytes)
+})
+
+const sync = new Uint8Array(16).fill(9)
+const context = { spec, schema, schemas: [schema] }
+const owner = { snapshotId: 1n, parentSnapshotId: undefined, sequenceNumber: 1n }
+
+it("reads back every manifest that it writes", () => {
+  fc.assert(fc.property(fc.array(entry, { maxLength: 5 }), (entries) => {
+    const manifest: ManifestAvro.ManifestContents = { specId: 7, content: "data", entries }
+    const written = ManifestAvro.encode(manifest, context, sync)
+    expect(ManifestAvro.decode(written, spec, [schema], "m")).toEqual(Either.right(manifest))
+  }))
+})
+
+it("reads back every manifest list that it writes", () => {
+  fc.assert(fc.property(fc.array(manifestFile, { maxLength: 5 }), (manifests) => {
+    expect(ManifestListAvro.decode(ManifestListAvro.encode(manifests, owner, sync), "l")).toEqual(Either.right(manifests))
+  }))
+})
+
+it("says in the header what the specification asks for", () => {
+  const written = ManifestAvro.encode({ specId: 7, content: "data", entries: [] }, context, sync)
+  const { metadata } = AvroContainer.decode(written)
+  expect(metadata.get("format-version")).toBe("2")
+  expect(metadata.get("content")).toBe("data")
+  expect(metadata.get("schema-id")).toBe("0")
+  expect(metadata.get("partition-spec-id")).toBe("7")
+  expect(JSON.parse(metadata.get("partition-spec")!)[10]).toEqual({
+    name: "day",
+    transform: "day",
+    "source-id": 8,
+    "field-id": 1100
+  })
+  expect(JSON.parse(metadata.get("schema")!).fields).toHaveLength(types.length)
+})
+
+it("answers an error for every cut and for every damaged end of a block, and never throws", () => {
+  const file: ManifestFile = fc.sample(manifestFile, { numRuns: 1, seed: 1 })[0]!
+  const written = ManifestListAvro.encode([file, file], owner, sync)
+  for (let length = 0; length < written.length; length++) {
+    const cut = ManifestListAvro.decode(written.subarray(0, length), "memory://l")
+    // A file that ends after its header is whole, and empty.
+    if (Either.isRight(cut)) expect(cut.right).toEqual([])
+    else expect(cut.left).toMatchObject({ _tag: "TableFileInvalid", location: "memory://l" })
+  }
+  const flipped = Uint8Array.from(written)
+  flipped[flipped.length - 1]! ^= 1
+  expect(Either.isLeft(ManifestListAvro.decode(flipped, "l"))).toBe(true)
+})

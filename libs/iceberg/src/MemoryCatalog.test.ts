@@ -1,0 +1,4 @@
+import { contract } from "./CatalogContract.ts"
+import * as MemoryCatalog from "./MemoryCatalog.ts"
+
+contract("MemoryCatalog", MemoryCatalog.layer)

@@ -56,10 +56,12 @@ export class LakeUnavailable extends Schema.TaggedError<LakeUnavailable>()(
 /** Most minutes that a chart shows. */
 export const chartMinutesMax = 1440
 
+export const chartMinutesDefault = 120
+
 const minutesParam = Schema.Struct({
   minutes: Schema.optionalWith(
     Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, chartMinutesMax)),
-    { default: () => 120 }
+    { default: () => chartMinutesDefault }
   )
 })
 
@@ -79,7 +81,6 @@ const lake = HttpApiGroup.make("lake", { topLevel: true })
   )
   .add(
     HttpApiEndpoint.get("live", "/api/live")
-      .setUrlParams(minutesParam)
       .addSuccess(HttpApiSchema.Text({ contentType: "text/event-stream" }))
       .annotate(OpenApi.Description, "Server-sent events: a Dashboard as JSON whenever gold has moved, at most one a second")
   )

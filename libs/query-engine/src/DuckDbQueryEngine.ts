@@ -74,6 +74,9 @@ const toSqlValue = (value: DuckDBValue): SqlValue => {
   return value as SqlValue
 }
 
+const toReadable = (value: DuckDBValue): SqlValue =>
+  value === null || value === undefined ? null : typeof value === "object" ? value.toString() : value as SqlValue
+
 const columnStats = (stats: DuckDBMapValue): ColumnStats => {
   const get = (name: string) => {
     const entry = stats.entries.find((candidate) => candidate.key === name)
@@ -166,6 +169,13 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
             Object.fromEntries(Object.entries(row).map(([name, value]) => [name, toSqlValue(value)]))
           )
         )
+      ),
+    table: (sql) =>
+      read(sql).pipe(
+        Effect.map((reader) => ({
+          columns: reader.deduplicatedColumnNames(),
+          rows: reader.getRows().map((row) => row.map(toReadable))
+        }))
       ),
     copyParquet: (query, path, fieldIds) => {
       const sql = `COPY (${query}) TO '${path.replaceAll("'", "''")}' ` +

@@ -33,11 +33,18 @@ export interface ColumnStats {
   readonly max: string | undefined
 }
 
+export interface QueryTable {
+  readonly columns: ReadonlyArray<string>
+  readonly rows: ReadonlyArray<ReadonlyArray<SqlValue>>
+}
+
 export interface Connection {
   /** Runs one or more statements without a result. */
   readonly run: (sql: string) => Effect.Effect<void, QueryError>
   /** Runs a query and brings its rows to JavaScript: for small results only. Longs come as bigint, timestamps as bigint microseconds. */
   readonly rows: (sql: string) => Effect.Effect<ReadonlyArray<Readonly<Record<string, SqlValue>>>, QueryError>
+  /** Runs a query and brings its result as people read it: timestamps, blobs and nested values as text. For small results only. */
+  readonly table: (sql: string) => Effect.Effect<QueryTable, QueryError>
   /** `COPY (query) TO path` as Parquet with field ids; `options` are further COPY options. */
   readonly copyParquet: (query: string, path: string, fieldIds: string) => Effect.Effect<WrittenFile, QueryError>
   /** Appends columns of equal length to a table, by chunks. */

@@ -1,0 +1,92 @@
+/**
+ * The command line `voltlake`: names, options and help. What a command does is loaded only when it runs, so that `--help` answers at once.
+ *
+ * With `--json` a command prints one JSON document on standard output and nothing else there; logs and progress go to standard error.
+ */
+import { Args, Command, Options } from "@effect/cli"
+import { Effect } from "effect"
+import * as DataDir from "@voltlake/embedded/DataDir"
+import { portConfig, sourceConfig } from "./StartConfig.ts"
+
+const dataDir = Options.text("data-dir").pipe(
+  Options.withPseudoName("DIR"),
+  Options.withDescription("Folder of the lake; cannot be moved later"),
+  Options.withFallbackConfig(DataDir.pathConfig)
+)
+
+const json = Options.boolean("json").pipe(Options.withDescription("Print one JSON document, nothing else"))
+
+const load = <A, E, R>(program: () => Promise<Effect.Effect<A, E, R>>): Effect.Effect<A, E, R> =>
+  Effect.flatten(Effect.promise(program))
+
+const start = Command.make(
+  "start",
+  {
+    dataDir,
+    port: Options.integer("port").pipe(
+      Options.withPseudoName("N"),
+      Options.withDescription("Port of the page on 127.0.0.1"),
+      Options.withFallbackConfig(portConfig)
+    ),
+    source: Options.choice("source", ["simulator", "none"]).pipe(
+      Options.withDescription("Where events come from"),
+      Options.withFallbackConfig(sourceConfig)
+    )
+  },
+  (options) => load(() => import("./Start.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Run the whole lakehouse in this process, until Ctrl-C"))
+
+const replay = Command.make(
+  "replay",
+  {
+    files: Args.text({ name: "FILE" }).pipe(
+      Args.withDescription("NDJSON, one event a line, plain or gzip; - is standard input"),
+      Args.atLeast(1)
+    ),
+    dataDir,
+    speed: Options.text("speed").pipe(
+      Options.withPseudoName("N|max"),
+      Options.withDescription("Multiple of real time by event_time, or max"),
+      Options.withDefault("max")
+    ),
+    wait: Options.boolean("wait").pipe(Options.withDescription("Return when every event is in gold, with a summary")),
+    json
+  },
+  (options) => load(() => import("./Replay.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Send recorded events; works alone, or beside a running start"))
+
+const status = Command.make(
+  "status",
+  { dataDir, json },
+  (options) => load(() => import("./Status.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Show rows, position and lag of every stage"))
+
+const verify = Command.make(
+  "verify",
+  { dataDir, json },
+  (options) => load(() => import("./Verify.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Compare counters with the rows that are there; exit 1 on any breach"))
+
+const sql = Command.make(
+  "sql",
+  {
+    query: Args.text({ name: "QUERY" }).pipe(Args.withDescription("One statement, e.g. \"SELECT count(*) FROM bronze.telemetry_raw\"")),
+    dataDir,
+    json
+  },
+  (options) => load(() => import("./Sql.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Query bronze.*, silver.* and gold.* with DuckDB's SQL, reading only"))
+
+const pg = Command.make(
+  "pg",
+  { dataDir, json },
+  (options) => load(() => import("./Pg.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Print the URL of the PostgreSQL in use, with its password; starts nothing"))
+
+const command = Command.make("voltlake").pipe(
+  Command.withDescription("A real-time medallion lakehouse for vehicle telemetry"),
+  Command.withSubcommands([start, replay, status, verify, sql, pg])
+)
+
+/** Runs the command line given as `process.argv` is. */
+export const run = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })

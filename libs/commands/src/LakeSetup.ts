@@ -1,0 +1,12 @@
+/** Makes the topic and the tables where they are not there yet, so that a new lake answers every command with zeros, not with errors. */
+import { Effect } from "effect"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import { lakeTables } from "@voltlake/domain/Tables"
+import { EventLog } from "@voltlake/event-log/EventLog"
+import * as Ingest from "@voltlake/ingest/Ingest"
+
+export const ensure = Effect.gen(function*() {
+  const { partitions, topic } = yield* Ingest.settingsConfig
+  yield* (yield* EventLog).ensureTopic(topic, partitions)
+  yield* Effect.forEach(lakeTables, LakeTables.ensure, { discard: true })
+}).pipe(Effect.withSpan("LakeSetup.ensure"))

@@ -1,0 +1,94 @@
+/**
+ * `voltlake sql`: one statement over the lake's tables, reading only. Bronze and silver are read from their current snapshots; gold's tables are
+ * fetched from PostgreSQL when the statement names them. The statement can reach no files but the tables'.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Schema } from "effect"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { lakeTables, qualifiedName } from "@voltlake/domain/Tables"
+import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import * as Lake from "./Lake.ts"
+import * as LakeSetup from "./LakeSetup.ts"
+import * as Output from "./Output.ts"
+
+/** Names within `gold.` and where PostgreSQL has them. */
+const goldTables: Readonly<Record<string, string>> = {
+  "gold.vehicle_minute_metrics": "gold_vehicle_minute_metrics",
+  "gold.fleet_minute_metrics": "gold_fleet_minute_metrics",
+  "gold.vehicle_latest": "vehicle_latest"
+}
+
+export class NotReadOnly extends Schema.TaggedError<NotReadOnly>()("NotReadOnly", { sql: Schema.String }) {
+  override get message() {
+    return `only SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE and EXPLAIN can be run, not: ${this.sql.slice(0, 80)}`
+  }
+}
+
+const readOnly = /^\s*(select|with|from|values|describe|summarize|explain|show)\b/i
+
+const pgTypes: Readonly<Record<string, string>> = {
+  text: "VARCHAR",
+  bigint: "BIGINT",
+  integer: "INTEGER",
+  numeric: "DECIMAL(38, 6)",
+  "double precision": "DOUBLE",
+  "timestamp without time zone": "TIMESTAMP",
+  "timestamp with time zone": "TIMESTAMPTZ",
+  interval: "VARCHAR"
+}
+
+/** Copies a table of PostgreSQL into the engine: as one JSON text for some thousand rows each, so that values keep their digits. */
+const fetchGold = Effect.fnUntraced(function*(connection: Connection, name: string, source: string) {
+  const sql = yield* PgClient.PgClient
+  const columns = yield* sql<{ readonly name: string; readonly type: string }>`
+    SELECT column_name AS name, data_type AS type FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name = ${source} ORDER BY ordinal_position`
+  const texts = yield* sql<{ readonly texts: string }>`
+    SELECT json_agg(row_to_json(t))::text AS texts
+    FROM (SELECT *, (row_number() OVER () - 1) / 10000 AS slice FROM ${sql(source)}) t GROUP BY slice`
+  const shape = columns.map((column) => `"${column.name}" ${pgTypes[column.type] ?? "VARCHAR"}`)
+  yield* connection.run(`CREATE TABLE ${name} (${shape.join(", ")})`)
+  yield* connection.run(`CREATE TEMP TABLE gold_texts (texts VARCHAR)`)
+  yield* connection.append("gold_texts", [{ type: "varchar", values: texts.map((row) => row.texts) }])
+  const fields = columns.map((column) => `(row ->> '${column.name}')::${pgTypes[column.type] ?? "VARCHAR"}`)
+  yield* connection.run(
+    `INSERT INTO ${name} SELECT ${fields.join(", ")} FROM (SELECT unnest(from_json(texts, '["JSON"]')) AS row FROM gold_texts);
+     DROP TABLE gold_texts`
+  )
+})
+
+const prepare = Effect.fnUntraced(function*(connection: Connection, query: string, warehouse: string) {
+  const named = new Set((yield* connection.tableNames(query)).map((name) => name.replaceAll("\"", "").toLowerCase()))
+  yield* connection.run("CREATE SCHEMA bronze; CREATE SCHEMA silver; CREATE SCHEMA gold")
+  for (const contract of lakeTables) {
+    const { metadata } = yield* LakeTables.load(contract)
+    yield* connection.run(`CREATE VIEW ${qualifiedName(contract)} AS FROM ${yield* SnapshotSource.all(contract, metadata)}`)
+  }
+  for (const [name, source] of Object.entries(goldTables)) if (named.has(name)) yield* fetchGold(connection, name, source)
+  yield* connection.run(
+    `SET allowed_directories = ['${warehouse.replaceAll("'", "''")}/']; SET enable_external_access = false; SET lock_configuration = true`
+  )
+})
+
+const show = Effect.fnUntraced(function*(options: SqlOptions, warehouse: string) {
+  if (!readOnly.test(options.query)) return yield* new NotReadOnly({ sql: options.query })
+  const connection = yield* (yield* QueryEngine).connect
+  yield* LakeSetup.ensure
+  yield* prepare(connection, options.query, warehouse)
+  const { columns, rows } = yield* connection.table(options.query)
+  if (options.json) return yield* Output.json(rows.map((row) => Object.fromEntries(columns.map((name, index) => [name, row[index] ?? null]))))
+  yield* Output.table(columns, rows)
+})
+
+export interface SqlOptions {
+  readonly query: string
+  readonly dataDir: string
+  readonly json: boolean
+}
+
+export const run = (options: SqlOptions) =>
+  Effect.gen(function*() {
+    const dataDir = yield* Lake.openDataDir(options.dataDir)
+    yield* show(options, dataDir.warehouse).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
+  }).pipe(Effect.scoped)

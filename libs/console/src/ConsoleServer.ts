@@ -1,0 +1,145 @@
+/**
+ * The console's HTTP server: the API of `@voltlake/api`, its OpenAPI document, and the page.
+ *
+ * It has no logins yet, so it listens on 127.0.0.1 only, and refuses requests whose Host header names anything but this machine: a page elsewhere
+ * that points its own name at 127.0.0.1 (DNS rebinding) gets nothing.
+ */
+import { FileSystem, HttpApiBuilder, type HttpApp, HttpServer, HttpServerRequest, HttpServerResponse, Path } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Duration, Effect, Layer, Schedule, Schema, Stream } from "effect"
+import { createServer } from "node:http"
+import { chartMinutesDefault, Dashboard, LakeApi, LakeUnavailable } from "@voltlake/api/LakeApi"
+import { goldChannel } from "@voltlake/gold/Gold"
+import * as Notifications from "@voltlake/postgres/Notifications"
+import * as DashboardQuery from "./DashboardQuery.ts"
+
+export interface ConsoleSettings {
+  /** On 127.0.0.1; 0 takes any free one. */
+  readonly port: number
+  readonly topic: string
+  /** Folder of the built page. */
+  readonly pageFolder: string
+}
+
+export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
+  port: Schema.Number,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `cannot listen on 127.0.0.1:${this.port}: ${this.reason}. Choose another port with --port (0 takes any free one).`
+  }
+}
+
+const hostsAllowed = new Set(["127.0.0.1", "localhost", "[::1]"])
+
+/** Whether a Host header names this machine. */
+export const isLocalHost = (host: string | undefined): boolean =>
+  host !== undefined && hostsAllowed.has(host.replace(/:\d+$/, "").toLowerCase())
+
+const securityHeaders = {
+  "content-security-policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer"
+}
+
+const guard = (app: HttpApp.Default): HttpApp.Default =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+    isLocalHost(request.headers["host"])
+      ? Effect.map(app, HttpServerResponse.setHeaders(securityHeaders))
+      : HttpServerResponse.text("This server answers to 127.0.0.1 and localhost only.\n", { status: 421 }))
+
+const unavailable = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.mapError(effect, (error) => new LakeUnavailable({ reason: error.message }))
+
+/** At most one message a second, and one every five where gold stands still, so that lag and health stay true. */
+const liveEvery = Duration.seconds(1)
+const heartbeatEvery = Duration.seconds(5)
+
+const encodeDashboard = Schema.encode(Schema.parseJson(Dashboard))
+
+/** One stream for all viewers: it runs while there are any. */
+const liveMessages = (topic: string) =>
+  Stream.merge(Notifications.listen(goldChannel), Stream.fromSchedule(Schedule.spaced(heartbeatEvery))).pipe(
+    Stream.map(() => undefined),
+    Stream.buffer({ capacity: 1, strategy: "sliding" }),
+    Stream.mapEffect(() => Effect.zipLeft(DashboardQuery.dashboard(topic, chartMinutesDefault), Effect.sleep(liveEvery))),
+    Stream.mapEffect(encodeDashboard),
+    Stream.map((text) => `data: ${text}\n\n`),
+    Stream.tapError((error) => Effect.logWarning("live messages failed, trying again").pipe(Effect.annotateLogs({ reason: error.message }))),
+    Stream.retry(Schedule.spaced(liveEvery))
+  )
+
+const handlers = (settings: ConsoleSettings) =>
+  HttpApiBuilder.group(LakeApi, "lake", (group) =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<LiveContext>()
+      const messages = yield* liveMessages(settings.topic).pipe(
+        Stream.provideContext(context),
+        Stream.share({ capacity: 4, strategy: "sliding", replay: 1 })
+      )
+      const status = unavailable(DashboardQuery.status(settings.topic))
+      return group
+        .handle("status", () => status)
+        .handle("dashboard", ({ urlParams }) =>
+          unavailable(DashboardQuery.dashboard(settings.topic, urlParams.minutes)))
+        .handleRaw("live", () =>
+          Effect.succeed(HttpServerResponse.stream(Stream.encodeText(messages), {
+            contentType: "text/event-stream",
+            headers: { "cache-control": "no-store" }
+          })))
+        .handle("health", () => Effect.succeed({ status: "ok" as const }))
+        .handle("ready", () =>
+          Effect.flatMap(status, ({ stages }) => {
+            const stopped = stages.find((stage) => stage.state === "stopped")
+            return stopped === undefined
+              ? Effect.succeed({ status: "ready" as const })
+              : Effect.fail(new LakeUnavailable({ reason: stopped.reason }))
+          }))
+    }))
+
+type LiveContext = Stream.Stream.Context<ReturnType<typeof liveMessages>>
+
+const contentTypes: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8"
+}
+
+/** Serves the page's files by their names, read once: there are three. */
+const page = (folder: string) =>
+  HttpApiBuilder.Router.use((router) =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      for (const name of ["index.html", "app.js", "app.css"]) {
+        const body = yield* fs.readFile(path.join(folder, name))
+        const contentType = contentTypes[path.extname(name)]!
+        yield* router.get(name === "index.html" ? "/" : `/${name}`, HttpServerResponse.uint8Array(body, { contentType }))
+      }
+    }))
+
+const portFault = (port: number, cause: unknown): PortUnavailable => {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code
+  const reasons: Readonly<Record<string, string>> = {
+    EADDRINUSE: "another process uses it",
+    EACCES: "this account may not use it"
+  }
+  return new PortUnavailable({ port, reason: reasons[code ?? ""] ?? String(cause) })
+}
+
+/** Serves until the scope closes; answers the page's address. */
+export const serve = Effect.fn("ConsoleServer.serve")(function*(settings: ConsoleSettings) {
+  const server = NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: settings.port })
+  const api = HttpApiBuilder.api(LakeApi).pipe(Layer.provide(handlers(settings)))
+  const app = HttpApiBuilder.serve(guard).pipe(
+    Layer.provide(HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" })),
+    Layer.provide(page(settings.pageFolder)),
+    Layer.provide(api),
+    Layer.provideMerge(server)
+  )
+  const context = yield* Layer.build(app).pipe(
+    Effect.catchTag("ServeError", (error) => Effect.fail(portFault(settings.port, error.cause)))
+  )
+  const address = Context.get(context, HttpServer.HttpServer).address
+  return address._tag === "TcpAddress" ? `http://127.0.0.1:${address.port}` : address.path
+})

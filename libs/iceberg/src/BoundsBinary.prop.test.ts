@@ -54,7 +54,8 @@ const compareBytes = (a: SingleValue, b: SingleValue, type: Type.PrimitiveType) 
   Buffer.compare(encode(type, a), encode(type, b))
 
 const longText = fc.string({ unit: "binary", minLength: 0, maxLength: 40 })
-const highText = fc.array(fc.constantFrom("\u{10ffff}", "\ud7ff", "a", "\uffff"), { maxLength: 24 }).map((all) => all.join(""))
+const highText = fc.array(fc.constantFrom("\u{10ffff}", "\ud7ff", "a", "\uffff"), { maxLength: 24 })
+  .map((all) => all.join(""))
 const highBytes = fc.array(fc.constantFrom(0xff, 0xfe, 0), { maxLength: 24 }).map((all) => Uint8Array.from(all))
 
 for (

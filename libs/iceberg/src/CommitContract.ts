@@ -102,7 +102,8 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
     it.effect("carries the summary's own keys on", () =>
       Effect.gen(function*() {
         const [one] = yield* create("carried")
-        yield* Transaction.commit({ commitId: "c-1", changes: [Fixture.adding(one!, [], { "voltlake.a": "1", foreign: "2" })] })
+        const first = Fixture.adding(one!, [], { "voltlake.a": "1", foreign: "2" })
+        yield* Transaction.commit({ commitId: "c-1", changes: [first] })
         const { tables } = yield* Transaction.commit({ commitId: "c-2", changes: [Fixture.adding(one!, [])] })
         expect(tables[0]!.snapshot.summary).toMatchObject({ "voltlake.a": "1", "voltlake.commit-id": "c-2" })
         expect(tables[0]!.snapshot.summary["foreign"]).toBeUndefined()

@@ -86,8 +86,8 @@ export const parseValue = (type: PrimitiveType, text: string): SingleValue | und
       // What decoding could not read comes as U+FFFD: the order of such a text is not that of its bytes.
       return /[\p{Cs}\ufffd]/u.test(text) ? undefined : text
     case "uuid": {
-      const bytes = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text) ? parseHex(text.replaceAll("-", "")) : undefined
-      return bytes
+      const isUuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
+      return isUuid ? parseHex(text.replaceAll("-", "")) : undefined
     }
     case "fixed": {
       const bytes = parseHex(text)

@@ -35,7 +35,10 @@ const asJsonInvalid = (cause: unknown) =>
 
 /** Decodes with a function that may throw `JsonInvalid`, which a {@link Node} does. */
 export const decode = <A>(text: string, read: (root: Node) => A): Either.Either<A, JsonInvalid> =>
-  Either.try({ try: () => read(new Node(parseLossless(text, undefined, parseNumber) as Json, "")), catch: asJsonInvalid })
+  Either.try({
+    try: () => read(new Node(parseLossless(text, undefined, parseNumber) as Json, "")),
+    catch: asJsonInvalid
+  })
 
 export const encode = (value: Json): string => stringifyLossless(value) ?? "null"
 

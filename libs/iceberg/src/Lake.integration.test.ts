@@ -4,6 +4,7 @@ import { Effect, Layer } from "effect"
 import { join } from "node:path"
 import * as LocalObjectStore from "@voltlake/object-store/LocalObjectStore"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
+import { temporaryFolder } from "@voltlake/postgres/testing/TemporaryFolder"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as TestPostgres from "@voltlake/testing/TestPostgres"
@@ -20,7 +21,7 @@ const catalog = PostgresCatalog.layer.pipe(
   Layer.provide(TestPostgres.layer)
 )
 
-const parts = Layer.unwrapScoped(Effect.map(TestPostgres.temporaryFolder, (folder) =>
+const parts = Layer.unwrapScoped(Effect.map(temporaryFolder, (folder) =>
   Layer.mergeAll(
     LocalObjectStore.layer(join(folder, "warehouse")),
     DuckDbQueryEngine.layer({ memoryLimit: "256MB", threads: 2, scratchDir: join(folder, "scratch") })

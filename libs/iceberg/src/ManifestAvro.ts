@@ -91,7 +91,9 @@ const optional = (id: number, name: string, type: unknown) => ({
 
 /** Names that Avro allows, as Iceberg makes them: `_xHH` for a character that it does not. */
 const avroName = (name: string) =>
-  name.replace(/^[^A-Za-z_]/, (first) => (/\d/.test(first) ? `_${first}` : escaped(first))).replace(/[^A-Za-z0-9_]/g, escaped)
+  name
+    .replace(/^[^A-Za-z_]/, (first) => (/\d/.test(first) ? `_${first}` : escaped(first)))
+    .replace(/[^A-Za-z0-9_]/g, escaped)
 const escaped = (character: string) => `_x${character.charCodeAt(0).toString(16).toUpperCase()}`
 
 const partitionSchema = (spec: PartitionSpec, types: ReadonlyArray<PrimitiveType>) => ({

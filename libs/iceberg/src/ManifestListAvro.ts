@@ -91,7 +91,11 @@ export interface ManifestListOwner {
 }
 
 /** `sync` are any 16 bytes, best random ones. */
-export const encode = (manifests: ReadonlyArray<ManifestFile>, owner: ManifestListOwner, sync: Uint8Array): Uint8Array =>
+export const encode = (
+  manifests: ReadonlyArray<ManifestFile>,
+  owner: ManifestListOwner,
+  sync: Uint8Array
+): Uint8Array =>
   AvroContainer.encode(
     schema,
     type,

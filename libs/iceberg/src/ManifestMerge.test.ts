@@ -14,7 +14,13 @@ const metadata = Metadata.make(
 
 const described = describeManifest("m", 1n, [], Fixture.byDay, [Fixture.schema], 1n)
 const manifests = (lengths: ReadonlyArray<number>, over: Partial<ManifestFile> = {}): ReadonlyArray<ManifestFile> =>
-  lengths.map((length) => ({ ...described, manifestLength: BigInt(length), sequenceNumber: 1n, minSequenceNumber: 1n, ...over }))
+  lengths.map((length) => ({
+    ...described,
+    manifestLength: BigInt(length),
+    sequenceNumber: 1n,
+    minSequenceNumber: 1n,
+    ...over
+  }))
 
 const planned = (list: ReadonlyArray<ManifestFile>) =>
   plan(list, metadata).map((group) => group.map((manifest) => Number(manifest.manifestLength)))
@@ -46,7 +52,8 @@ it("sums up partitions, strings by their bytes", () => {
     dataFile: { ...Fixture.fakeFile("a", 2n), partition: [Fixture.day, topic] }
   })
   // In UTF-16 the second begins below the third; in UTF-8, above.
-  const found = describeManifest("m", 1n, ["a", "\u{10000}", "\uffff", null].map(entry), Fixture.byDayAndTopic, [Fixture.schema], 1n)
+  const entries = ["a", "\u{10000}", "\uffff", null].map(entry)
+  const found = describeManifest("m", 1n, entries, Fixture.byDayAndTopic, [Fixture.schema], 1n)
   expect(found.addedRowsCount).toBe(8n)
   expect(found.partitions![1]).toMatchObject({ containsNull: true, lowerBound: Uint8Array.of(97) })
   expect(Buffer.from(found.partitions![1]!.upperBound!).toString()).toBe("\u{10000}")

@@ -129,7 +129,8 @@ const writeUnreferenced = (sql: SqlClient, locations: ReadonlyArray<string>) =>
   Effect.forEach(chunks(locations), (chunk) =>
     sql`
       INSERT INTO lake.unreferenced_file (location, since)
-      SELECT location, now() FROM (VALUES ${sql.csv(chunk.map((location) => sql`(${location}::text)`))}) AS gone (location)
+      SELECT location, now()
+      FROM (VALUES ${sql.csv(chunk.map((location) => sql`(${location}::text)`))}) AS gone (location)
       ON CONFLICT (location) DO NOTHING`, { discard: true })
 
 const swapAll = (sql: SqlClient, { commitId, tables, unreferenced }: Swap) =>

@@ -85,7 +85,8 @@ it.effect("plans live files with inherited sequence numbers, and those of other 
 it.effect("does not open manifests that are too old to matter", () =>
   Effect.gen(function*() {
     const only = snapshot(3n, undefined)
-    const absent: ManifestFile = { ...(yield* manifest("x", 2n, [entry("x")])), manifestPath: "memory://store/t/gone.avro" }
+    const old = yield* manifest("x", 2n, [entry("x")])
+    const absent = { ...old, manifestPath: "memory://store/t/gone.avro" }
     yield* putList(only, [absent, yield* manifest("y", 3n, [entry("y")])])
     const metadata = table(only)
     expect(names(yield* Scan.planFiles(metadata, { afterSequence: 2n }))).toEqual([["y", 3n]])

@@ -74,7 +74,7 @@ const damaged: ReadonlyArray<readonly [string, string, string, string]> = [
   ["a wrong kind of value", "\"table-uuid\":\"u\"", "\"table-uuid\":7", "table-uuid"],
   ["an unknown type", "\"type\":\"double\"", "\"type\":\"doubl\"", "schemas[0].fields[7].type"],
   ["a missing schema", "\"current-schema-id\":0", "\"current-schema-id\":4", "current-schema-id"],
-  ["a current snapshot that is not there", "\"refs\":{}", "\"refs\":{},\"current-snapshot-id\":3", "current-snapshot-id"]
+  ["a lost current snapshot", "\"refs\":{}", "\"refs\":{},\"current-snapshot-id\":3", "current-snapshot-id"]
 ]
 
 for (const [what, from, to, path] of damaged) {

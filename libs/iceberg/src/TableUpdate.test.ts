@@ -28,7 +28,8 @@ it("gives each snapshot a later time than the last, though the clock runs backwa
 })
 
 it("moves main and the position's tag, and keeps what else a reference says", () => {
-  const kept = { ...table(), refs: { main: { snapshotId: 0n, type: "branch" as const, extra: { "min-snapshots-to-keep": 3 } } } }
+  const main = { snapshotId: 0n, type: "branch" as const, extra: { "min-snapshots-to-keep": 3 } }
+  const kept = { ...table(), refs: { main } }
   const { metadata } = append(kept, 1, 5000)
   expect(metadata.refs).toEqual({
     main: { snapshotId: 1n, type: "branch", extra: { "min-snapshots-to-keep": 3 } },
@@ -45,7 +46,13 @@ it("sums totals on from the parent, and claims none where the parent says none",
 
 it("finds its own keys behind another engine's snapshot", () => {
   const ours = append(table(), 1, 5000, { "voltlake.position": "p" })
-  const foreign = { ...ours.snapshot, snapshotId: 9n, parentSnapshotId: 1n, sequenceNumber: 2n, summary: { operation: "append" } }
+  const foreign = {
+    ...ours.snapshot,
+    snapshotId: 9n,
+    parentSnapshotId: 1n,
+    sequenceNumber: 2n,
+    summary: { operation: "append" }
+  }
   const metadata = { ...ours.metadata, snapshots: [ours.snapshot, foreign], currentSnapshotId: 9n }
   expect(append(metadata, 2, 5000).snapshot.summary["voltlake.position"]).toBe("p")
 })

@@ -20,7 +20,10 @@ CommitContract.contract("memory", parts)
 
 const request = {
   commitId: "the-commit",
-  changes: [Fixture.adding(Fixture.raw, [Fixture.fakeFile("f")]), Fixture.adding(Fixture.clean, [Fixture.fakeFile("g")])]
+  changes: [
+    Fixture.adding(Fixture.raw, [Fixture.fakeFile("f")]),
+    Fixture.adding(Fixture.clean, [Fixture.fakeFile("g")])
+  ]
 }
 
 const keys = Effect.flatMap(ObjectStore, (store) =>
@@ -87,7 +90,8 @@ it.live("says that its outcome is unknown where the swap was and nothing can be 
         }))
     })
     const before = yield* keys
-    const error = yield* Effect.flip(Transaction.commit(request).pipe(Effect.provide(Layer.provideMerge(Tables.layer, lost))))
+    const blind = Layer.provideMerge(Tables.layer, lost)
+    const error = yield* Effect.flip(Transaction.commit(request).pipe(Effect.provide(blind)))
     expect(error).toMatchObject({ _tag: "CatalogError", outcome: "Unknown" })
     // It did happen, so that its files must not have been removed.
     expect((yield* keys).length).toBeGreaterThan(before.length)

@@ -119,7 +119,8 @@ const askAll = <E>(request: CommitRequest<E>, tables: ReadonlyArray<Table>) =>
 const addedFiles = <E>(request: CommitRequest<E>, change: TableChange<E>, table: Table, ledger: Ledger) =>
   Effect.suspend(() => {
     const known = ledger.added.get(change)
-    return known !== undefined ? Effect.succeed(known) : encodeAdded(request.commitId, change.files, table.metadata).pipe(
+    if (known !== undefined) return Effect.succeed(known)
+    return encodeAdded(request.commitId, change.files, table.metadata).pipe(
       Effect.tap((added) => Effect.sync(() => void ledger.added.set(change, added)))
     )
   })
@@ -134,7 +135,12 @@ const writeAdded = (added: AddedFiles, ledger: Ledger) =>
         Effect.tap(() => Effect.sync(() => void ledger.written.add(manifest.location)))
       ), { concurrency: "unbounded", discard: true }))
 
-const stageAll = <E>(request: CommitRequest<E>, tables: ReadonlyArray<Table>, ledger: Ledger, note: (at: string) => void) =>
+const stageAll = <E>(
+  request: CommitRequest<E>,
+  tables: ReadonlyArray<Table>,
+  ledger: Ledger,
+  note: (location: string) => void
+) =>
   Effect.gen(function*() {
     const summaries = yield* askAll(request, tables)
     return yield* Effect.forEach(request.changes, (change, index) =>

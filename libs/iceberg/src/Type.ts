@@ -130,11 +130,11 @@ export const children = (type: IcebergType): ReadonlyArray<NestedField> => {
     case "struct":
       return type.fields
     case "list":
-      return [{ id: type.elementId, name: "element", required: type.elementRequired, type: type.element, doc: undefined }]
+      return [(type.elementRequired ? required : optional)(type.elementId, "element", type.element)]
     case "map":
       return [
-        { id: type.keyId, name: "key", required: true, type: type.key, doc: undefined },
-        { id: type.valueId, name: "value", required: type.valueRequired, type: type.value, doc: undefined }
+        required(type.keyId, "key", type.key),
+        (type.valueRequired ? required : optional)(type.valueId, "value", type.value)
       ]
     default:
       return []

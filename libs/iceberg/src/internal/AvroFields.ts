@@ -21,11 +21,13 @@ export const renameById = (schema: unknown, names: Names): unknown => {
       return { ...rest, ...(name === undefined ? {} : { name }), type: renameById(field["type"], names) }
     })
   }
-  for (const inner of ["items", "values", "type"]) if (isObject(schema[inner])) out[inner] = renameById(schema[inner], names)
+  for (const inner of ["items", "values", "type"]) {
+    if (isObject(schema[inner])) out[inner] = renameById(schema[inner], names)
+  }
   return out
 }
 
-/** Types of fields, the names they get being the ids of {@link renameById}: whatever a union's order, undefined for null. */
+/** A decoded record, whose fields have the names that {@link renameById} gave them. The readers below throw where a value is of another type. */
 export type Raw = Readonly<Record<string, unknown>>
 
 const wrong = (name: string, value: unknown): never => {

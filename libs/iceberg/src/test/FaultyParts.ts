@@ -18,7 +18,9 @@ export interface Fault {
   fired: string | undefined
 }
 
-const guard = (fault: Fault, name: string, failure: (outcome: "NotApplied" | "Unknown", retryable: boolean) => unknown) =>
+type Failure = (outcome: "NotApplied" | "Unknown", retryable: boolean) => unknown
+
+const guard = (fault: Fault, name: string, failure: Failure) =>
 <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     fault.remaining--

@@ -113,6 +113,35 @@ it("reads back every manifest list that it writes", () => {
   }))
 })
 
+it("reads lists of other writers by field id, and takes a count that is left out for files that may be there", () => {
+  const field = (name: string, id: number, type: unknown) => ({ name, type, "field-id": id })
+  const other = {
+    type: "record",
+    name: "list",
+    fields: [
+      field("p", 500, "string"),
+      field("l", 501, { type: "long" }),
+      field("partition_spec_id", 502, ["int", "null"]),
+      field("added_snapshot_id", 503, ["null", "long"]),
+      field("added_data_files_count", 504, ["null", "int"]),
+      field("ours_not", 9999, ["null", { type: "map", values: "long" }])
+    ]
+  }
+  const counted = { added_snapshot_id: 7n, added_data_files_count: 3, ours_not: null }
+  const record = { p: "m", l: 5n, partition_spec_id: 2, ...counted }
+  const written = AvroContainer.encode(other, AvroContainer.typeOf(other), new Map(), sync, [record])
+  expect(Either.getOrThrow(ManifestListAvro.decode(written, "l"))[0]).toMatchObject({
+    manifestPath: "m",
+    manifestLength: 5n,
+    partitionSpecId: 2,
+    content: "data",
+    sequenceNumber: 0n,
+    addedSnapshotId: 7n,
+    addedFilesCount: 3,
+    existingFilesCount: 1
+  })
+})
+
 it("says in the header what the specification asks for", () => {
   const written = ManifestAvro.encode({ specId: 7, content: "data", entries: [] }, context, sync)
   const { metadata } = AvroContainer.decode(written)

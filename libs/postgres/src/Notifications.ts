@@ -45,7 +45,7 @@ export const listen = (channel: string): Stream.Stream<Notification, never, Post
         Queue.unsafeOffer(queue, { _tag: "Notified", payload })
       })
       yield* connection.query(`listen ${quoted(channel)}`)
-      
+      yield* Queue.offer(queue, connected)
       yield* connection.lost
     }))
     const attempt = Effect.retry(Effect.tapError(once, () => Effect.logDebug("listening failed, trying again")), backoff)

@@ -2,6 +2,7 @@ import { describe, expect, layer as withLayer, it } from "@effect/vitest"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Redacted, Ref, Schedule, Stream } from "effect"
 import { hostname } from "node:os"
+import { connect } from "./DedicatedConnection.ts"
 import * as Migrations from "./Migrations.ts"
 import { listen, notify } from "./Notifications.ts"
 import * as Postgres from "./Postgres.ts"
@@ -162,6 +163,19 @@ withLayer(server, { excludeTestServices: true, timeout: 60_000 })("against a rea
         yield* Effect.scoped(SessionLock.acquire("start", "after"))
         const sql = yield* SqlClient
         expect(yield* sql`select name from lake.lock_holder`).toEqual([])
+      }))
+
+    it.effect("does not name a dead holder for one that has not said yet who it is", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient
+        yield* sql`insert into lake.lock_holder (name, backend_pid, pid, host, purpose) values ('raw', 0, 1, 'elsewhere', 'old')`
+        yield* Effect.scoped(Effect.gen(function*() {
+          const session = yield* connect(yield* PostgresUrl, "raw holder")
+          yield* session.query("select pg_advisory_lock(1870, hashtext('raw'))")
+          const held = yield* Effect.flip(Effect.scoped(SessionLock.acquire("raw", "second")))
+          expect(held).toMatchObject({ _tag: "LockHeld", pid: 0, host: "unknown" })
+        }))
+        yield* sql`delete from lake.lock_holder where name = 'raw'`
       }))
 
     it.effect("lets the holder know that the lock is lost, and the next one have it", () =>

@@ -39,11 +39,11 @@ const rangesTable = "replay_range"
 
 const loadRanges = Effect.fnUntraced(function*(connection: Connection, ranges: ReadonlyArray<Position.OffsetRange>) {
   yield* connection.run(`CREATE TEMP TABLE ${rangesTable} (topic VARCHAR, "partition" INTEGER, range_start BIGINT, range_end BIGINT)`)
-  yield* connection.append(rangesTable, [
-    { type: "varchar", values: ranges.map((range) => range.topic) },
-    { type: "integer", values: ranges.map((range) => range.partition) },
-    { type: "bigint", values: ranges.map((range) => range.start) },
-    { type: "bigint", values: ranges.map((range) => range.end) }
+  yield* connection.append(rangesTable, ranges.length, [
+    { type: "varchar", at: (row) => ranges[row]!.topic },
+    { type: "integer", at: (row) => ranges[row]!.partition },
+    { type: "bigint", at: (row) => ranges[row]!.start },
+    { type: "bigint", at: (row) => ranges[row]!.end }
   ])
 })
 

@@ -50,7 +50,7 @@ const fetchGold = Effect.fnUntraced(function*(connection: Connection, name: stri
   const shape = columns.map((column) => `"${column.name}" ${pgTypes[column.type] ?? "VARCHAR"}`)
   yield* connection.run(`CREATE TABLE ${name} (${shape.join(", ")})`)
   yield* connection.run(`CREATE TEMP TABLE gold_texts (texts VARCHAR)`)
-  yield* connection.append("gold_texts", [{ type: "varchar", values: texts.map((row) => row.texts) }])
+  yield* connection.append("gold_texts", texts.length, [{ type: "varchar", at: (row) => texts[row]!.texts }])
   const fields = columns.map((column) => `(row ->> '${column.name}')::${pgTypes[column.type] ?? "VARCHAR"}`)
   yield* connection.run(
     `INSERT INTO ${name} SELECT ${fields.join(", ")} FROM (SELECT unnest(from_json(texts, '["JSON"]')) AS row FROM gold_texts);

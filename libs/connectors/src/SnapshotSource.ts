@@ -38,10 +38,6 @@ const engineType = (type: TableContract["columns"][number]["type"]): string => {
   return known
 }
 
-/** Columns as `CREATE TABLE` takes them. */
-export const columnDefinitions = (contract: TableContract): string =>
-  contract.columns.map((column) => `"${column.name}" ${engineType(column.type)}`).join(", ")
-
 const noRows = (contract: TableContract): string =>
   `SELECT ${contract.columns.map((column) => `NULL::${engineType(column.type)} AS "${column.name}"`).join(", ")} WHERE false`
 

@@ -139,6 +139,9 @@ export const read = (
   if (reason !== undefined) return Either.left({ reason })
   let index = headBytes
   let at = headBytes + count * indexBytes
+  // Producers repeat their headers: equal ones in a row become one value, which is cheaper to make and to carry on.
+  let headersBytes = bytes.subarray(0, 0)
+  let headers = noHeaders
   for (let which = 0; which < to; which++, index += indexBytes) {
     const keyLength = view.getInt32(index + 8, true)
     const valueLength = view.getInt32(index + 12, true)
@@ -146,11 +149,16 @@ export const read = (
     const valueAt = at + (keyLength < 0 ? 0 : keyLength)
     const headersAt = valueAt + (valueLength < 0 ? 0 : valueLength)
     if (which >= from) {
+      const own = bytes.subarray(headersAt, headersAt + headersLength)
+      if (Buffer.compare(own, headersBytes) !== 0) {
+        headersBytes = own
+        headers = headersLength === 0 ? noHeaders : readHeaders(bytes, view, headersAt)
+      }
       into.push({
         timestampMs: view.getFloat64(index, true),
         key: keyLength < 0 ? null : new Uint8Array(bytes.buffer, bytes.byteOffset + at, keyLength),
         value: valueLength < 0 ? null : new Uint8Array(bytes.buffer, bytes.byteOffset + valueAt, valueLength),
-        headers: headersLength === 0 ? noHeaders : readHeaders(bytes, view, headersAt),
+        headers,
         offset: base + BigInt(which)
       })
     }

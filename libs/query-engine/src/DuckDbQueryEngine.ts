@@ -19,7 +19,7 @@ import {
 import { Config, Effect, Layer, type Scope } from "effect"
 import * as fs from "node:fs/promises"
 import { invariant } from "@voltlake/domain/Failure"
-import type { AppendType, ColumnStats, Connection, SqlValue, WrittenFile } from "./QueryEngine.ts"
+import type { AppendColumn, ColumnStats, Connection, HeaderValue, SqlValue, WrittenFile } from "./QueryEngine.ts"
 import { QueryEngine, QueryError } from "./QueryEngine.ts"
 
 export interface DuckDbSettings {
@@ -113,45 +113,38 @@ const writtenFile = (path: string, row: Record<string, DuckDBValue>): WrittenFil
   }
 }
 
-interface HeaderLike {
-  readonly key: string
-  readonly value: Uint8Array | null
-}
-
-const noHeaders = listValue([])
-
-const toDuckDb: Record<AppendType, (value: unknown) => DuckDBValue> = {
-  varchar: (value) => value as string | null,
-  integer: (value) => value as number,
-  bigint: (value) => value as bigint,
-  timestamptz: (value) => new DuckDBTimestampTZValue(BigInt(value as number) * 1000n),
-  blob: (value) => (value === null ? null : new DuckDBBlobValue(value as Uint8Array)),
-  headers: (value) => {
-    const headers = value as ReadonlyArray<HeaderLike>
-    if (headers.length === 0) return noHeaders
-    return listValue(
-      headers.map((header) =>
-        structValue({ key: header.key, value: header.value === null ? null : blobValue(header.value) })
-      )
+const headersValue = (headers: ReadonlyArray<HeaderValue>): DuckDBValue =>
+  listValue(
+    headers.map((header) =>
+      structValue({ key: header.key, value: header.value === null ? null : blobValue(header.value) })
     )
+  )
+
+/** Writes rows `[from, from + count)` of a column straight into the chunk's vector: this runs for every value that enters the engine. */
+const fill = (vector: ReturnType<DuckDBDataChunk["getColumnVector"]>, column: AppendColumn, from: number, count: number) => {
+  if (column.type === "blob") {
+    for (let row = 0; row < count; row++) {
+      const bytes = column.at(from + row)
+      vector.setItem(row, bytes === null ? null : new DuckDBBlobValue(bytes))
+    }
+  } else if (column.type === "headers") {
+    for (let row = 0; row < count; row++) vector.setItem(row, headersValue(column.at(from + row)))
+  } else {
+    for (let row = 0; row < count; row++) vector.setItem(row, column.at(from + row))
   }
+  vector.flush()
 }
 
 const appendSync = (
   appender: Awaited<ReturnType<DuckDBConnection["createAppender"]>>,
-  columns: ReadonlyArray<{ readonly type: AppendType; readonly values: ReadonlyArray<unknown> }>
+  rowCount: number,
+  columns: ReadonlyArray<AppendColumn>
 ) => {
   const types = columns.map((_, index) => appender.columnType(index))
-  const rowCount = columns[0]?.values.length ?? 0
   for (let from = 0; from < rowCount; from += rowsPerChunk) {
-    const to = Math.min(from + rowsPerChunk, rowCount)
-    const chunk = DuckDBDataChunk.create(types, to - from)
-    columns.forEach(({ type, values }, index) => {
-      const convert = toDuckDb[type]
-      const out = new Array<DuckDBValue>(to - from)
-      for (let row = from; row < to; row++) out[row - from] = convert(values[row])
-      chunk.setColumnValues(index, out)
-    })
+    const count = Math.min(rowsPerChunk, rowCount - from)
+    const chunk = DuckDBDataChunk.create(types, count)
+    columns.forEach((column, index) => fill(chunk.getColumnVector(index), column, from, count))
     appender.appendDataChunk(chunk)
   }
   appender.closeSync()
@@ -188,11 +181,11 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
         })
       )
     },
-    append: (table, columns) =>
+    append: (table, rowCount, columns) =>
       attempt(`append to ${table}`, () => connection.createAppender(table)).pipe(
         Effect.flatMap((appender) =>
           Effect.try({
-            try: () => appendSync(appender, columns),
+            try: () => appendSync(appender, rowCount, columns),
             catch: (cause) =>
               new QueryError({ sql: `append to ${table}`, reason: cause instanceof Error ? cause.message : String(cause) })
           })

@@ -12,8 +12,19 @@ export class QueryError extends Schema.TaggedError<QueryError>()("QueryError", {
 
 export type SqlValue = string | number | bigint | boolean | null
 
-/** Column types that rows from JavaScript are appended as. `timestamptz` takes milliseconds since 1970. */
-export type AppendType = "varchar" | "integer" | "bigint" | "timestamptz" | "blob" | "headers"
+export interface HeaderValue {
+  readonly key: string
+  readonly value: Uint8Array | null
+}
+
+/** A column that JavaScript appends: its type, which is that of the table's column, and the value of a row. */
+export type AppendColumn =
+  | { readonly type: "varchar"; readonly at: (row: number) => string | null }
+  | { readonly type: "integer" | "double"; readonly at: (row: number) => number | null }
+  | { readonly type: "bigint"; readonly at: (row: number) => bigint | null }
+  | { readonly type: "blob"; readonly at: (row: number) => Uint8Array | null }
+  /** `STRUCT("key" VARCHAR, "value" BLOB)[]` */
+  | { readonly type: "headers"; readonly at: (row: number) => ReadonlyArray<HeaderValue> }
 
 /** What `COPY … TO` says of the Parquet file it wrote. Bounds are the engine's text forms. */
 export interface WrittenFile {
@@ -47,11 +58,8 @@ export interface Connection {
   readonly table: (sql: string) => Effect.Effect<QueryTable, QueryError>
   /** `COPY (query) TO path` as Parquet with field ids; `options` are further COPY options. */
   readonly copyParquet: (query: string, path: string, fieldIds: string) => Effect.Effect<WrittenFile, QueryError>
-  /** Appends columns of equal length to a table, by chunks. */
-  readonly append: (
-    table: string,
-    columns: ReadonlyArray<{ readonly type: AppendType; readonly values: ReadonlyArray<unknown> }>
-  ) => Effect.Effect<void, QueryError>
+  /** Appends rows to a table, by chunks. Its columns are these, in this order. */
+  readonly append: (table: string, rowCount: number, columns: ReadonlyArray<AppendColumn>) => Effect.Effect<void, QueryError>
   /** Names of the tables that a query reads, qualified where the query qualifies them. */
   readonly tableNames: (sql: string) => Effect.Effect<ReadonlyArray<string>, QueryError>
 }

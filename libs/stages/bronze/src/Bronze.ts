@@ -7,11 +7,10 @@
 import { Clock, Config, Duration, Effect, Either, Option, Ref } from "effect"
 import * as DayFiles from "@voltlake/connectors/DayFiles"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
-import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
-import { EventLog, type LogRecord, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
+import { EventLog, type Header, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
@@ -56,6 +55,7 @@ export const settingsConfig = (topic: string): Config.Config<BronzeSettings> =>
   })
 
 const batchTable = "bronze_batch"
+const headersTable = "bronze_headers"
 
 interface Batch {
   readonly ranges: ReadonlyArray<Progress.RangeCounts>
@@ -92,20 +92,40 @@ const checkBounds = Effect.fnUntraced(function*(progress: Progress.Progress, bou
   }
 })
 
-const appendBatches = (connection: Connection, batches: ReadonlyArray<RecordBatch>, ingestedAtMs: number) => {
-  const column = <A>(of: (record: LogRecord, batch: RecordBatch) => A) =>
-    batches.flatMap((batch) => batch.records.map((record) => of(record, batch)))
-  return connection.append(batchTable, [
-    { type: "varchar", values: column((_, batch) => batch.topic) },
-    { type: "integer", values: column((_, batch) => batch.partition) },
-    { type: "bigint", values: column((record) => record.offset) },
-    { type: "timestamptz", values: column((record) => record.timestampMs) },
-    { type: "blob", values: column((record) => record.key) },
-    { type: "blob", values: column((record) => record.value) },
-    { type: "headers", values: column((record) => record.headers) },
-    { type: "timestamptz", values: column(() => ingestedAtMs) }
+/**
+ * Hands the records to the engine, and answers them as a relation with bronze's columns. What is the same in every row is said once, in SQL;
+ * headers, which producers repeat, go through a small table of the distinct ones.
+ */
+const loadBatch = Effect.fnUntraced(function*(
+  connection: Connection,
+  topic: string,
+  batches: ReadonlyArray<RecordBatch>,
+  ingestedAtMs: number
+) {
+  const records = batches.flatMap((batch) => batch.records)
+  const partitions = batches.flatMap((batch) => new Array<number>(batch.records.length).fill(batch.partition))
+  const distinct = new Map<ReadonlyArray<Header>, number>()
+  for (const { headers } of records) if (!distinct.has(headers)) distinct.set(headers, distinct.size)
+  const headers = [...distinct.keys()]
+  yield* connection.run(`
+    CREATE OR REPLACE TEMP TABLE ${batchTable} ("partition" INTEGER, "offset" BIGINT, sent_ms DOUBLE, "key" BLOB, "value" BLOB, headers_id INTEGER);
+    CREATE OR REPLACE TEMP TABLE ${headersTable} (headers_id INTEGER, headers STRUCT("key" VARCHAR, "value" BLOB)[]);`)
+  yield* connection.append(batchTable, records.length, [
+    { type: "integer", at: (row) => partitions[row]! },
+    { type: "bigint", at: (row) => records[row]!.offset },
+    { type: "double", at: (row) => records[row]!.timestampMs },
+    { type: "blob", at: (row) => records[row]!.key },
+    { type: "blob", at: (row) => records[row]!.value },
+    { type: "integer", at: (row) => distinct.get(records[row]!.headers)! }
   ])
-}
+  yield* connection.append(headersTable, headers.length, [
+    { type: "integer", at: (row) => row },
+    { type: "headers", at: (row) => headers[row]! }
+  ])
+  return `(SELECT '${topic.replaceAll("'", "''")}' AS topic, "partition", "offset", make_timestamp(sent_ms::BIGINT * 1000)::TIMESTAMPTZ AS "timestamp",
+    "key", "value", headers, make_timestamp(${BigInt(ingestedAtMs) * 1000n})::TIMESTAMPTZ AS ingested_at
+    FROM ${batchTable} JOIN ${headersTable} USING (headers_id))`
+})
 
 /** Builds the stage. Holds one engine connection for its scope. */
 export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings) {
@@ -159,9 +179,8 @@ export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings)
 
   const commit = Effect.fnUntraced(function*(batch: Batch, table: Effect.Effect.Success<ReturnType<typeof LakeTables.load>>) {
     const commitId = yield* Transaction.newCommitId
-    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} (${SnapshotSource.columnDefinitions(telemetryRaw)})`)
-    yield* appendBatches(connection, batch.batches, yield* Clock.currentTimeMillis)
-    const files = yield* DayFiles.write(connection, batchTable, {
+    const rows = yield* loadBatch(connection, settings.topic, batch.batches, yield* Clock.currentTimeMillis)
+    const files = yield* DayFiles.write(connection, rows, {
       contract: telemetryRaw,
       metadata: table.metadata,
       commitId,

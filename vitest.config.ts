@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ["apps/*/src/**/*.test.{ts,tsx}", "libs/**/src/**/*.test.ts", "tools/*/src/**/*.test.ts"],
     exclude: ["**/node_modules/**", "**/dist/**"],
+    globalSetup: ["libs/testing/src/ensureBuilt.mjs"],
     pool: "forks",
     poolOptions: { forks: { maxForks: 2, minForks: 1 } },
     testTimeout: 60_000,

@@ -1,8 +1,9 @@
 /**
  * The log's tables in PostgreSQL.
  *
- * `log.partition` holds each partition's bounds. An append takes its offsets by updating that row, whose lock it holds until it commits: so
- * offsets are given in commit order, and whoever sees a segment sees all before it. `log.segment` holds the records, many to a row.
+ * `log.partition` holds each partition's bounds. An append takes its offsets by updating that row, whose lock it holds
+ * until it commits: so offsets are given in commit order, and whoever sees a segment sees all before it. `log.segment`
+ * holds the records, many to a row.
  */
 import { fromSql, type Migration } from "@voltlake/postgres/Migrations"
 
@@ -35,7 +36,8 @@ export const migrations: ReadonlyArray<Migration> = [
     -- Stored as it is: the server's compression is slower than its disk.
     alter table log.segment alter column payload set storage external;
 
-    -- Appends segments, sorted by partition; several may be of one partition. One call is one statement: it commits by itself, and all of it.
+    -- Appends segments, sorted by partition; several may be of one partition. One call is one statement: it commits by
+    -- itself, and all of it.
     create function log.append(
       in_topic text, in_partitions int[], in_counts int[], in_timestamps float8[], in_lengths int[], in_payload bytea
     ) returns table (out_partition int, out_start int8, out_end int8) language plpgsql as $function$
@@ -74,7 +76,8 @@ export const migrations: ReadonlyArray<Migration> = [
     end $function$;
 
     -- Drops the segments wholly below an offset.
-    create function log.trim(in_topic text, in_partition int, in_offset int8) returns void language plpgsql as $function$
+    create function log.trim(in_topic text, in_partition int, in_offset int8) returns void
+    language plpgsql as $function$
     declare
       bounds log.partition;
       kept int8;
@@ -100,8 +103,9 @@ export const migrations: ReadonlyArray<Migration> = [
 export const appendSql = "select out_partition, out_start, out_end from log.append($1, $2, $3, $4, $5, $6)"
 
 /**
- * Bounds, and the segments from the one that holds offset $3 on: those before offset $4, and while the ones before them are under
- * $5 bytes, at most $6. One statement, so bounds and segments are of one moment. Lengths are known without fetching the payloads.
+ * Bounds, and the segments from the one that holds offset $3 on: those before offset $4, and while the ones before them
+ * are under $5 bytes, at most $6. One statement, so bounds and segments are of one moment. Lengths are known without
+ * fetching the payloads.
  */
 export const readSql = `
   select b.first_offset, b.next_offset, s.base_offset, s.record_count, s.payload
@@ -109,7 +113,8 @@ export const readSql = `
   left join lateral (
     select base_offset, record_count, payload from (
       select base_offset, record_count, payload,
-        sum(octet_length(payload)) over (order by base_offset rows between unbounded preceding and 1 preceding) as before
+        sum(octet_length(payload))
+          over (order by base_offset rows between unbounded preceding and 1 preceding) as before
       from (
         select base_offset, record_count, payload from log.segment
         where topic = $1 and partition = $2 and base_offset < $4::int8 and base_offset >= (

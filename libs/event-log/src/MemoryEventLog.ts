@@ -1,4 +1,7 @@
-/** A log in this process's memory, for tests. It keeps the records as they were given: they must not be changed afterwards. */
+/**
+ * A log in this process's memory, for tests. It keeps the records as they were given: they must not be changed
+ * afterwards.
+ */
 import { Chunk, Effect, Layer, PubSub, Stream } from "effect"
 import type { OffsetRange, TopicPartition } from "@voltlake/domain/Position"
 import {
@@ -35,7 +38,8 @@ export const make = Effect.gen(function*() {
   const ensureTopic = Effect.fn("MemoryEventLog.ensureTopic")(function*(topic: string, partitions: number) {
     const reason = topicFault(topic, partitions)
     if (reason !== undefined) {
-      return yield* new EventLogError({ operation: "ensureTopic", topic, outcome: "NotApplied", retryable: false, reason })
+      const operation = "ensureTopic"
+      return yield* new EventLogError({ operation, topic, outcome: "NotApplied", retryable: false, reason })
     }
     const held = topics.get(topic) ?? []
     while (held.length < partitions) held.push({ first: 0n, records: [] })

@@ -1,6 +1,7 @@
 /**
- * Which partition a key belongs to: Kafka's default partitioner for records with a key, so that our log and a Kafka topic filled by any
- * of Kafka's own clients agree (org.apache.kafka.common.utils.Utils.murmur2 and BuiltInPartitioner.partitionForKey).
+ * Which partition a key belongs to: Kafka's default partitioner for records with a key, so that our log and a Kafka
+ * topic filled by any of Kafka's own clients agree (org.apache.kafka.common.utils.Utils.murmur2 and
+ * BuiltInPartitioner.partitionForKey).
  */
 
 const seed = 0x9747b28c

@@ -1,8 +1,8 @@
 /**
  * The event log in PostgreSQL: the embedded default.
  *
- * An append is one statement, of one or several partitions, all or none. Records lie in segments of up to about {@link segmentBytesTarget}.
- * Its tables are those of {@link "./EventLogSchema.ts"}, whose migrations must have run.
+ * An append is one statement, of one or several partitions, all or none. Records lie in segments of up to about {@link
+ * segmentBytesTarget}. Its tables are those of {@link "./EventLogSchema.ts"}, whose migrations must have run.
  */
 import { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
@@ -27,7 +27,10 @@ export { migrations } from "./EventLogSchema.ts"
 
 /** A segment is closed at this size; one record may make it larger. */
 export const segmentBytesTarget = 4 * 1024 * 1024
-/** Of one append, and so of one record: PostgreSQL holds several copies of it, and reading makes a string of twice its length. */
+/**
+ * Of one append, and so of one record: PostgreSQL holds several copies of it, and reading makes a string of twice its
+ * length.
+ */
 export const appendBytesMax = 128 * 1024 * 1024
 /** Segments looked at by one read. */
 const segmentsPerReadMax = 512
@@ -104,7 +107,10 @@ interface Appended {
 }
 
 const appendTo = (sql: SqlClient) =>
-  Effect.fn("PostgresEventLog.append")(function*(topic: string, records: ReadonlyMap<number, ReadonlyArray<NewRecord>>) {
+  Effect.fn("PostgresEventLog.append")(function*(
+    topic: string,
+    records: ReadonlyMap<number, ReadonlyArray<NewRecord>>
+  ) {
     // In partition order, in which the server locks them: two appends never wait for each other in a circle.
     const segments = Array.from(records).sort(([a], [b]) => a - b).flatMap(([at, list]) => segmentsOf(at, list))
     if (segments.length === 0) return []
@@ -163,7 +169,10 @@ const readFrom = (sql: SqlClient) =>
     return { topic, partition, start: offset, end: offset + BigInt(records.length), records }
   })
 
-/** Tells of appends to any topic, for as long as the scope is open, over one connection. `undefined` stands for every topic. */
+/**
+ * Tells of appends to any topic, for as long as the scope is open, over one connection. `undefined` stands for every
+ * topic.
+ */
 const listenToAppends = Effect.gen(function*() {
   const grown = yield* PubSub.sliding<string | undefined>(hintsMax)
   yield* Effect.forkScoped(

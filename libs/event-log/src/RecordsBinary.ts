@@ -9,8 +9,9 @@
  * 12  per record, 20 bytes: f64 timestamp in ms; i32 key length, i32 value length (-1: null); u32 length of the headers
  *     then per record: key, value, headers
  * ```
- * Headers: u16 count, then per header u16 length and UTF-8 bytes of its key, i32 length (-1: null) and bytes of its value. All numbers
- * are little-endian. The lengths stand together so that a reader finds a record in the middle without touching those before it.
+ * Headers: u16 count, then per header u16 length and UTF-8 bytes of its key, i32 length (-1: null) and bytes of its
+ * value. All numbers are little-endian. The lengths stand together so that a reader finds a record in the middle
+ * without touching those before it.
  */
 import { Either } from "effect"
 import { crc32 } from "node:zlib"
@@ -59,7 +60,10 @@ const writeHeaders = (target: Buffer, view: DataView, start: number, headers: Re
   return at - start
 }
 
-/** Writes the records `[from, to)` as a segment at `start` of `target`, which has room for it, and answers where the segment ends. */
+/**
+ * Writes the records `[from, to)` as a segment at `start` of `target`, which has room for it, and answers where the
+ * segment ends.
+ */
 export const write = (
   target: Buffer,
   start: number,
@@ -123,8 +127,8 @@ export interface Damage {
 }
 
 /**
- * Adds the records at `[from, to)` of a segment to `into`; keys and values are views on `bytes`, so they keep all of it in memory.
- * `base` is the offset of the segment's first record, `count` how many it should hold.
+ * Adds the records at `[from, to)` of a segment to `into`; keys and values are views on `bytes`, so they keep all of it
+ * in memory. `base` is the offset of the segment's first record, `count` how many it should hold.
  */
 export const read = (
   bytes: Uint8Array,

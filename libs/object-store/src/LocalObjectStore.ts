@@ -100,8 +100,8 @@ export const make = Effect.fn("LocalObjectStore.make")(function*(folder: string)
   }
 
   /**
-   * Makes an object's folder. Every folder above it is synced, also where it stood already: another process may have made it this
-   * instant and not synced it yet.
+   * Makes an object's folder. Every folder above it is synced, also where it stood already: another process may have
+   * made it this instant and not synced it yet.
    */
   const ensureFolder = Effect.fnUntraced(function*(path: string) {
     if (knownFolders.has(path)) return
@@ -169,7 +169,8 @@ export const make = Effect.fn("LocalObjectStore.make")(function*(folder: string)
         publish("put", key, (path) => fs.rename(temporaryPath, path))
       )
     ).pipe(Effect.catchAll(neverExists))
-    // Uninterruptible, as the calls under way could not be called back: an interrupted write would have an unknown outcome.
+    // Uninterruptible, as the calls under way could not be called back: an interrupted write would have an unknown
+    // outcome.
   }, Effect.uninterruptible)
 
   const putIfAbsent = Effect.fn("LocalObjectStore.putIfAbsent")(function*(key: string, body: Uint8Array) {

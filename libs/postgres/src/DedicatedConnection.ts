@@ -7,9 +7,11 @@ const connectLimit = Duration.seconds(10)
 /** The operating system asks an idle peer after so long, so that one which vanished without a word is noticed. */
 const keepAliveAfter = Duration.seconds(10)
 
+type Rows = ReadonlyArray<Readonly<Record<string, unknown>>>
+
 export interface DedicatedConnection {
   /** Answers rows as objects; `bigint` columns come as strings here. */
-  readonly query: (text: string, values?: ReadonlyArray<unknown>) => Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>, SqlError>
+  readonly query: (text: string, values?: ReadonlyArray<unknown>) => Effect.Effect<Rows, SqlError>
   /** Succeeds once the connection is gone for a reason other than its scope's end. */
   readonly lost: Effect.Effect<void>
   /** Calls back for each notification on the channels that this session listens to. */
@@ -28,7 +30,10 @@ const make = (url: Redacted.Redacted, purpose: string): Pg.Client =>
   })
 
 /** Connects; the scope's end closes. `purpose` shows in pg_stat_activity. */
-export const connect = (url: Redacted.Redacted, purpose: string): Effect.Effect<DedicatedConnection, SqlError, Scope.Scope> =>
+export const connect = (
+  url: Redacted.Redacted,
+  purpose: string
+): Effect.Effect<DedicatedConnection, SqlError, Scope.Scope> =>
   Effect.gen(function*() {
     const lost = yield* Deferred.make<void>()
     const client = yield* Effect.acquireRelease(
@@ -47,7 +52,7 @@ export const connect = (url: Redacted.Redacted, purpose: string): Effect.Effect<
     return {
       query: (text, values = []) =>
         Effect.tryPromise({
-          try: () => client.query(text, [...values]).then((result) => result.rows as ReadonlyArray<Record<string, unknown>>),
+          try: () => client.query(text, [...values]).then((result) => result.rows as Rows),
           catch: failed("Failed to execute statement")
         }),
       lost: Deferred.await(lost),

@@ -199,9 +199,8 @@ describe("EmbeddedPostgres", () => {
     Effect.gen(function*() {
       const none = Effect.fail(new BinariesMissing({ platform: "plan9-mips", reason: "the package is not installed" }))
       const error = yield* Effect.flip(locate(undefined, Effect.succeed("/nowhere"), "x", none))
-      expect(error.message).toBe(
-        "no embedded PostgreSQL for plan9-mips: the package is not installed; set POSTGRES_URL to use a PostgreSQL of your own"
-      )
+      expect(error.message).toContain("no embedded PostgreSQL for plan9-mips: the package is not installed")
+      expect(error.message).toContain("set POSTGRES_URL")
     }))
 })
 
@@ -238,7 +237,8 @@ describe.runIf(asRoot)("EmbeddedPostgres for root", () => {
       const hidden = join(folder, "hidden")
       const installed = yield* packageFolder
       yield* Effect.promise(() => fs.mkdir(hidden, { mode: 0o700 }))
-      yield* Effect.promise(() => fs.cp(installed, join(hidden, "package"), { recursive: true, verbatimSymlinks: true }))
+      const whole = { recursive: true, verbatimSymlinks: true }
+      yield* Effect.promise(() => fs.cp(installed, join(hidden, "package"), whole))
       const links = join(hidden, "package", "native", "lib")
       for (const name of yield* Effect.promise(() => fs.readdir(links))) {
         const path = join(links, name)

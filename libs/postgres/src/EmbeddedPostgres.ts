@@ -1,17 +1,23 @@
 /**
  * A real PostgreSQL for one machine, from the programs that npm installed, under a data directory.
  *
- * It belongs to the data directory, not to a process: whoever comes first starts it, others use the same, and one that was left running by a
- * killed process is taken over. Every user holds a shared advisory lock; on leaving, whoever can take it exclusively is the last, and
- * stops the server. Tools that hold no lock (psql) keep nothing alive.
+ * It belongs to the data directory, not to a process: whoever comes first starts it, others use the same, and one that
+ * was left running by a killed process is taken over. Every user holds a shared advisory lock; on leaving, whoever can
+ * take it exclusively is the last, and stops the server. Tools that hold no lock (psql) keep nothing alive.
  *
- * Not guaranteed: that the port stays the same from one start to the next, though the last one is taken again where it is free.
+ * Not guaranteed: that the port stays the same from one start to the next, though the last one is taken again where it
+ * is free.
  */
 import { Clock, Duration, Effect, ExecutionStrategy, Exit, Option, Redacted, Ref, Schedule, Scope } from "effect"
 import type { SqlError } from "@effect/sql/SqlError"
 import { join } from "node:path"
 import { connect, type DedicatedConnection } from "./DedicatedConnection.ts"
-import { ClusterUnusable, type EmbeddedPostgresError, NoServerRunning, ServerStartFailed } from "./EmbeddedPostgresError.ts"
+import {
+  ClusterUnusable,
+  type EmbeddedPostgresError,
+  NoServerRunning,
+  ServerStartFailed
+} from "./EmbeddedPostgresError.ts"
 import { type Binaries, locate } from "./internal/Binaries.ts"
 import * as Cluster from "./internal/Cluster.ts"
 import { ensureRunning, inspect, stop } from "./internal/ServerProcess.ts"
@@ -76,10 +82,11 @@ const takePart = Effect.fnUntraced(function*(server: Server) {
 
 const giveUp = (server: Server) => (error: SqlError | EmbeddedPostgresError) => {
   if (error._tag !== "SqlError") return error
-  const fault = faultOf(error)
-  return fault.code === "28P01"
-    ? new ClusterUnusable({ path: server.cluster.data, reason: "the server does not accept the password kept beside it" })
-    : new ServerStartFailed({ path: server.cluster.data, reason: fault.reason, log: "" })
+  const { code, reason } = faultOf(error)
+  const path = server.cluster.data
+  return code === "28P01"
+    ? new ClusterUnusable({ path, reason: "the server does not accept the password kept beside it" })
+    : new ServerStartFailed({ path, reason, log: "" })
 }
 
 const joinPatiently = (server: Server) =>
@@ -100,15 +107,17 @@ const leave = Effect.fnUntraced(function*(server: Server, connection: DedicatedC
   yield* stop(server.cluster, server.binaries)
 })
 
-/** On the way out without a membership, as in the middle of joining: whoever is last all the same stops what it started. */
+/**
+ * On the way out without a membership, as in the middle of joining: whoever is last all the same stops what it started.
+ */
 const leaveUnjoined = Effect.fnUntraced(function*(server: Server) {
   if ((yield* inspect(server.cluster.data))._tag === "Absent") return
   yield* Effect.scoped(Effect.flatMap(takePart(server), ({ connection }) => leave(server, connection)))
 }, Effect.timeoutOption(leaveLimit))
 
 /**
- * Makes sure that the data directory's server runs, and answers its URL. Until the scope closes, this process counts as a user of it. If
- * the server dies under us it is started again, on the same port where that is free.
+ * Makes sure that the data directory's server runs, and answers its URL. Until the scope closes, this process counts as
+ * a user of it. If the server dies under us it is started again, on the same port where that is free.
  */
 export const acquire = Effect.fn("EmbeddedPostgres.acquire")(function*(
   dataDir: string,

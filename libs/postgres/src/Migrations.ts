@@ -1,10 +1,12 @@
 /**
  * Schema changes, given by several libraries, applied once each and in the order given.
  *
- * Not @effect/sql's Migrator, which numbers migrations in one sequence and runs those above the highest one recorded: with several
- * libraries giving their own, a new one of the first would never run. Here a migration is known by name, `<library>/<what it does>`.
+ * Not @effect/sql's Migrator, which numbers migrations in one sequence and runs those above the highest one recorded:
+ * with several libraries giving their own, a new one of the first would never run. Here a migration is known by name,
+ * `<library>/<what it does>`.
  *
- * All pending ones run in one transaction under an advisory lock, so that processes starting together are safe and a failed set leaves nothing.
+ * All pending ones run in one transaction under an advisory lock, so that processes starting together are safe and a
+ * failed set leaves nothing.
  */
 import { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
@@ -30,11 +32,15 @@ export class UnknownMigrations extends Schema.TaggedError<UnknownMigrations>()("
   names: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `the database was used by a newer version of Voltlake, which applied ${this.names.join(", ")}; run that version`
+    const names = this.names.join(", ")
+    return `the database was used by a newer version of Voltlake, which applied ${names}; run that version`
   }
 }
 
-/** Nothing was applied (or, where the connection was lost, everything may have been: running again finds out and is safe). */
+/**
+ * Nothing was applied (or, where the connection was lost, everything may have been: running again finds out and is
+ * safe).
+ */
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
   name: Schema.String,
   reason: Schema.String
@@ -74,7 +80,9 @@ const applyPending = Effect.fnUntraced(function*(migrations: ReadonlyArray<Migra
   return pending.map((migration) => migration.name)
 })
 
-/** Applies what is pending, and answers the names. Give every library's migrations in one call: others count as unknown. */
+/**
+ * Applies what is pending, and answers the names. Give every library's migrations in one call: others count as unknown.
+ */
 export const run = Effect.fn("Migrations.run")(function*(migrations: ReadonlyArray<Migration>) {
   invariant(new Set(migrations.map((one) => one.name)).size === migrations.length, "two migrations have the same name")
   return yield* transaction(applyPending(migrations)).pipe(

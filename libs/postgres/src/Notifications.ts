@@ -1,6 +1,6 @@
 /**
- * LISTEN that survives reconnects. Notifications are hints: those sent while the connection was away are lost, so an element is also emitted
- * on every (re)connection, and readers poll besides.
+ * LISTEN that survives reconnects. Notifications are hints: those sent while the connection was away are lost, so an
+ * element is also emitted on every (re)connection, and readers poll besides.
  */
 import { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
@@ -28,13 +28,16 @@ const backoff = Schedule.exponential(reconnectFirst).pipe(
 )
 
 /**
- * Sends to all who listen; inside a transaction when that commits. The payload is under 8000 bytes. (The client's own `notify` passes its
- * payload as a parameter of NOTIFY, which takes none.)
+ * Sends to all who listen; inside a transaction when that commits. The payload is under 8000 bytes. (The client's own
+ * `notify` passes its payload as a parameter of NOTIFY, which takes none.)
  */
 export const notify = (channel: string, payload: string): Effect.Effect<void, SqlError, SqlClient> =>
   Effect.flatMap(SqlClient, (sql) => Effect.asVoid(sql`select pg_notify(${channel}, ${payload})`))
 
-/** Listens until the stream ends, on one connection of its own. Never fails: it reconnects, and says so by {@link connected}. */
+/**
+ * Listens until the stream ends, on one connection of its own. Never fails: it reconnects, and says so by {@link
+ * connected}.
+ */
 export const listen = (channel: string): Stream.Stream<Notification, never, PostgresUrl> =>
   Stream.unwrapScoped(Effect.gen(function*() {
     const url = yield* PostgresUrl
@@ -48,7 +51,10 @@ export const listen = (channel: string): Stream.Stream<Notification, never, Post
       yield* Queue.offer(queue, connected)
       yield* connection.lost
     }))
-    const attempt = Effect.retry(Effect.tapError(once, () => Effect.logDebug("listening failed, trying again")), backoff)
+    const attempt = once.pipe(
+      Effect.tapError(() => Effect.logDebug("listening failed, trying again")),
+      Effect.retry(backoff)
+    )
     yield* Effect.forkScoped(Effect.forever(attempt))
     return Stream.fromQueue(queue)
   }))

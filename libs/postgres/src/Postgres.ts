@@ -1,9 +1,11 @@
 /**
- * How everything else gets at PostgreSQL: `SqlClient` and `PgClient` over a bounded pool, and the URL for connections of one's own.
+ * How everything else gets at PostgreSQL: `SqlClient` and `PgClient` over a bounded pool, and the URL for connections
+ * of one's own.
  *
- * Beyond the driver's defaults: `int8` columns are `bigint`, `timestamp` columns are read as UTC and the session's time zone is UTC,
- * `bytea` is decoded natively. Lost connections leave the pool by themselves, and the next statement gets a new one.
- * For transactions use {@link "./Transaction.ts"}: the client's own `withTransaction` turns a failed commit into a defect.
+ * Beyond the driver's defaults: `int8` columns are `bigint`, `timestamp` columns are read as UTC and the session's time
+ * zone is UTC, `bytea` is decoded natively. Lost connections leave the pool by themselves, and the next statement gets
+ * a new one. For transactions use {@link "./Transaction.ts"}: the client's own `withTransaction` turns a failed commit
+ * into a defect.
  */
 import { Reactivity } from "@effect/experimental"
 import { PgClient } from "@effect/sql-pg"
@@ -41,9 +43,11 @@ const parsers = new Map<number, (text: string) => unknown>([
   [oid.timestamp, (text) => new Date(`${text.replace(" ", "T")}Z`)]
 ])
 
-// Results come in the text format: the driver decodes every value to a string first, which the binary one does not survive.
+// Results come in the text format: the driver decodes every value to a string first, which the binary one does not
+// survive.
 const types: Pg.CustomTypesConfig = {
-  getTypeParser: (id: number, format?: "text" | "binary") => parsers.get(id) ?? Pg.types.getTypeParser(id, format as "text")
+  getTypeParser: (id: number, format?: "text" | "binary") =>
+    parsers.get(id) ?? Pg.types.getTypeParser(id, format as "text")
 }
 
 const openPool = (url: Redacted.Redacted, applicationName: string) =>
@@ -60,14 +64,15 @@ const openPool = (url: Redacted.Redacted, applicationName: string) =>
   })
 
 /**
- * A session that the server ends says so first (FATAL), which the driver takes for an error of the statement alone: the connection would go
- * back to the pool, and the next statement would find it dead with an unknown outcome. Ended here, before that statement's callback.
+ * A session that the server ends says so first (FATAL), which the driver takes for an error of the statement alone: the
+ * connection would go back to the pool, and the next statement would find it dead with an unknown outcome. Ended here,
+ * before that statement's callback.
  */
 const endOnFatal = (client: Pg.PoolClient) => {
   // What a pool hands out are clients, though their type is narrower.
   const whole = client as unknown as Pg.Client
-  whole.connection.prependListener("errorMessage", (message: { readonly severity?: string; readonly code?: string }) => {
-    const fatal = message.severity === "FATAL" || message.severity === "PANIC" || message.code?.startsWith("57P") === true
+  whole.connection.prependListener("errorMessage", ({ code, severity }: Partial<Pg.DatabaseError>) => {
+    const fatal = severity === "FATAL" || severity === "PANIC" || code?.startsWith("57P") === true
     if (fatal) void whole.end().catch(() => undefined)
   })
 }
@@ -98,8 +103,9 @@ const make = Effect.fnUntraced(function*(url: Redacted.Redacted, applicationName
 export type Postgres = PgClient.PgClient | SqlClient | PostgresUrl
 
 /**
- * A server of one's own, at `postgres://user:password@host:port/database` (`?sslmode=verify-full` and the like are understood). Fails where
- * it does not answer within 10 seconds; later losses are errors of the statements they hit, and pass when the server is back.
+ * A server of one's own, at `postgres://user:password@host:port/database` (`?sslmode=verify-full` and the like are
+ * understood). Fails where it does not answer within 10 seconds; later losses are errors of the statements they hit,
+ * and pass when the server is back.
  */
 export const fromUrl = (
   url: Redacted.Redacted,

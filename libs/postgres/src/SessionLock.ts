@@ -1,9 +1,10 @@
 /**
  * Exclusive named locks that a process holds for as long as it lives and stays connected.
  *
- * The lock is a session's advisory lock: PostgreSQL gives it back the moment the session ends, however the process ended. The row in
- * `lake.lock_holder` only tells people who holds it. A holder that loses its connection has lost the lock, and learns it by `lost`;
- * it cannot learn it before somebody else may hold it, so what must never happen twice needs a fence of its own (the commits have one).
+ * The lock is a session's advisory lock: PostgreSQL gives it back the moment the session ends, however the process
+ * ended. The row in `lake.lock_holder` only tells people who holds it. A holder that loses its connection has lost the
+ * lock, and learns it by `lost`; it cannot learn it before somebody else may hold it, so what must never happen twice
+ * needs a fence of its own (the commits have one).
  */
 import { Clock, Duration, Effect, Schedule, Schema, type Scope } from "effect"
 import { SqlError } from "@effect/sql/SqlError"
@@ -34,7 +35,8 @@ export class LockHeld extends Schema.TaggedError<LockHeld>()("LockHeld", {
   purpose: Schema.String
 }) {
   override get message() {
-    return `${this.name} is held by process ${this.pid} on ${this.host} since ${this.startedAt.toISOString()} (${this.purpose})`
+    const since = this.startedAt.toISOString()
+    return `${this.name} is held by process ${this.pid} on ${this.host} since ${since} (${this.purpose})`
   }
 }
 
@@ -56,8 +58,9 @@ const holderOf = Effect.fnUntraced(function*(connection: DedicatedConnection, na
   const [row] = yield* connection.query(
     `select h.pid, h.host, h.started_at, h.purpose
        from pg_locks l join lake.lock_holder h on h.backend_pid = l.pid and h.name = $2
-      where l.locktype = 'advisory' and l.granted and l.classid = $1 and l.objid::bigint = hashtext($2)::bigint & 4294967295
-        and l.objsubid = 2 and l.database = (select oid from pg_database where datname = current_database())`,
+      where l.locktype = 'advisory' and l.granted and l.classid = $1
+        and l.objid::bigint = hashtext($2)::bigint & 4294967295 and l.objsubid = 2
+        and l.database = (select oid from pg_database where datname = current_database())`,
     [lockClass, name]
   )
   return row === undefined
@@ -95,8 +98,8 @@ const heartbeat = (connection: DedicatedConnection) =>
   )
 
 /**
- * Takes the lock `name` until the scope closes, or fails with `LockHeld`. `purpose` tells people what for. The tables of
- * {@link migrations} must exist.
+ * Takes the lock `name` until the scope closes, or fails with `LockHeld`. `purpose` tells people what for. The tables
+ * of {@link migrations} must exist.
  */
 export const acquire = (
   name: string,

@@ -27,8 +27,8 @@ export const faultOf = (error: SqlError | Error): SqlFault => {
   const code = field(cause, "code")
   const severity = field(cause, "severity")
   const reason = cause instanceof Error ? cause.message : error.message
-  // An ERROR rolls the statement back. FATAL may strike after the commit and before the answer, and silence says nothing.
-  // The code is asked too, since servers translate their severities: class 57P is a server on its way down.
+  // An ERROR rolls the statement back. FATAL may strike after the commit and before the answer, and silence says
+  // nothing. The code is asked too, since servers translate their severities: class 57P is a server on its way down.
   const answered = severity !== "" && severity !== "FATAL" && severity !== "PANIC" && !code.startsWith("57P")
   const neverSent = error.message.startsWith("Failed to acquire connection")
   return {

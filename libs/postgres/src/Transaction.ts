@@ -1,6 +1,7 @@
 /**
- * Transactions whose end is a value. `SqlClient.withTransaction` turns a failed COMMIT or ROLLBACK into a defect, and takes the ROLLBACK that
- * the server answers to the COMMIT of a broken transaction for success; both matter where a commit moves a position.
+ * Transactions whose end is a value. `SqlClient.withTransaction` turns a failed COMMIT or ROLLBACK into a defect, and
+ * takes the ROLLBACK that the server answers to the COMMIT of a broken transaction for success; both matter where a
+ * commit moves a position.
  */
 import { SqlClient, TransactionConnection } from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
@@ -8,7 +9,10 @@ import { SqlError } from "@effect/sql/SqlError"
 import { Context, Effect, Exit, Option, Schema } from "effect"
 import { faultOf } from "./SqlFault.ts"
 
-/** The connection was lost during COMMIT: the transaction may have happened. Look for its effect before doing anything again. */
+/**
+ * The connection was lost during COMMIT: the transaction may have happened. Look for its effect before doing anything
+ * again.
+ */
 export class CommitUnknown extends Schema.TaggedError<CommitUnknown>()("CommitUnknown", { reason: Schema.String }) {
   override get message() {
     return `whether the transaction was committed is unknown: ${this.reason}`
@@ -34,13 +38,16 @@ const commit = (connection: Connection) =>
   )
 
 /**
- * Runs the statements of `effect` in one transaction and commits it. Any failure of `effect` rolls back. Every error but `CommitUnknown`
- * says that nothing was applied. Inside another transaction it only takes part in that one.
+ * Runs the statements of `effect` in one transaction and commits it. Any failure of `effect` rolls back. Every error
+ * but `CommitUnknown` says that nothing was applied. Inside another transaction it only takes part in that one.
  */
 export const transaction = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | SqlError | CommitUnknown, R | SqlClient> =>
-  Effect.flatMap(Effect.serviceOption(TransactionConnection), (outer) => (Option.isSome(outer) ? effect : begin(effect)))
+  Effect.flatMap(
+    Effect.serviceOption(TransactionConnection),
+    (outer) => (Option.isSome(outer) ? effect : begin(effect))
+  )
 
 const inTransaction = <A, E, R>(effect: Effect.Effect<A, E, R>, connection: Connection) =>
   Effect.mapInputContext(effect, (context: Context.Context<R>) =>

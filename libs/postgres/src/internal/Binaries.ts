@@ -1,8 +1,9 @@
 /**
  * The PostgreSQL programs that npm installed, ready to run under an account.
  *
- * npm packages hold no symbolic links, and npm may not run the package's script that makes them, so they are made here. Where the
- * package cannot be written, or the account cannot reach it, a copy is made once, in a folder whose name has the version.
+ * npm packages hold no symbolic links, and npm may not run the package's script that makes them, so they are made here.
+ * Where the package cannot be written, or the account cannot reach it, a copy is made once, in a folder whose name has
+ * the version.
  */
 import { Effect, Schema } from "effect"
 import * as fs from "node:fs/promises"
@@ -71,10 +72,12 @@ const copyTree = (from: string, to: string): Effect.Effect<void, ClusterUnusable
     for (const entry of yield* attempt(from, () => fs.readdir(from, { withFileTypes: true }))) {
       const source = join(from, entry.name)
       const target = join(to, entry.name)
-      if (entry.isDirectory()) yield* copyTree(source, target)
-      else if (entry.isSymbolicLink()) yield* attempt(target, () => fs.readlink(source).then((at) => fs.symlink(at, target)))
-      // Static libraries are for compilers.
-      else if (!entry.name.endsWith(".a")) {
+      if (entry.isDirectory()) {
+        yield* copyTree(source, target)
+      } else if (entry.isSymbolicLink()) {
+        yield* attempt(target, () => fs.readlink(source).then((at) => fs.symlink(at, target)))
+        // Static libraries are for compilers.
+      } else if (!entry.name.endsWith(".a")) {
         yield* attempt(target, () => fs.copyFile(source, target))
         const mode = (yield* attempt(source, () => fs.stat(source))).mode
         yield* attempt(target, () => fs.chmod(target, (mode & 0o111) === 0 ? 0o644 : 0o755))
@@ -89,8 +92,10 @@ const copyOnce = Effect.fnUntraced(function*(native: string, folder: string, uni
   yield* copyTree(native, temporary).pipe(
     Effect.zipRight(makeLinks(temporary)),
     Effect.zipRight(
-      attempt(folder, () => fs.rename(temporary, folder)).pipe(
-        Effect.catchAll((error) => Effect.flatMap(exists(folder), (there) => (there ? Effect.void : Effect.fail(error))))
+      Effect.catchAll(
+        attempt(folder, () => fs.rename(temporary, folder)),
+        // Another process may have been quicker.
+        (error) => Effect.flatMap(exists(folder), (there) => (there ? Effect.void : Effect.fail(error)))
       )
     ),
     Effect.ensuring(remove)
@@ -105,8 +110,8 @@ const runs = (binaries: Binaries, account: Account) =>
   })
 
 /**
- * Finds or makes programs that `account` can run, of the package at `from`. `copyFolder` says where a copy would lie, and is asked only
- * where one is needed.
+ * Finds or makes programs that `account` can run, of the package at `from`. `copyFolder` says where a copy would lie,
+ * and is asked only where one is needed.
  */
 export const locate = Effect.fn("Binaries.locate")(function*(
   account: Account,

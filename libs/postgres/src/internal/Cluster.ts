@@ -1,14 +1,14 @@
 /**
  * Where a data directory's cluster lies, and how it comes into being.
  *
- * `<home>/cluster/data` is PGDATA, `<home>/cluster/password` the superuser's password (mode 0600, the starting user's), so that one rename
- * of `cluster` makes both appear: of two processes that initialise at once one wins, and a half-made cluster is never used. `<home>` is
- * `<dataDir>/postgres`, or, where the server's account cannot reach that, a folder that `<dataDir>/postgres/location.json` names.
+ * `<home>/cluster/data` is PGDATA, `<home>/cluster/password` the superuser's password (mode 0600, the starting user's),
+ * so that one rename of `cluster` makes both appear: of two processes that initialise at once one wins, and a half-made
+ * cluster is never used. `<home>` is `<dataDir>/postgres`, or, where the server's account cannot reach that, a folder
+ * that `<dataDir>/postgres/location.json` names.
  */
 import { Effect, Schema } from "effect"
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import * as fs from "node:fs/promises"
-import { createHash } from "node:crypto"
 import { join } from "node:path"
 import { ClusterOfOtherVersion, ClusterUnusable } from "../EmbeddedPostgresError.ts"
 import { type Binaries, program } from "./Binaries.ts"
@@ -60,10 +60,16 @@ const readLocation = Effect.fnUntraced(function*(path: string) {
 const encodeLocation = Schema.encodeSync(Location)
 
 /** Chooses a folder elsewhere and notes it in the data directory; of several that choose at once, one choice stands. */
-const chooseElsewhere = Effect.fnUntraced(function*(near: string, noted: string, account: Account, among: ReadonlyArray<string>) {
+const chooseElsewhere = Effect.fnUntraced(function*(
+  near: string,
+  noted: string,
+  account: Account,
+  among: ReadonlyArray<string>
+) {
   const parent = yield* systemFolder(among, account)
   const unique = yield* uniqueName
-  // The path's hash tells whose it is; the random part keeps a new data directory at an old path from meeting the old one's cluster.
+  // The path's hash tells whose it is; the random part keeps a new data directory at an old path from meeting the old
+  // one's cluster.
   const hash = createHash("sha256").update(near).digest("hex").slice(0, 16)
   const choice: Location = { folder: join(parent, `${hash}-${randomBytes(4).toString("hex")}`), made: false }
   const temporary = `${noted}.${unique}`
@@ -133,7 +139,9 @@ export const findHome = Effect.fn("Cluster.findHome")(function*(dataDir: string)
 export const open = Effect.fn("Cluster.open")(function*(home: Home) {
   const folder = join(home.folder, "cluster")
   const password = yield* readIfThere(join(folder, "password"))
-  if (password === undefined) return yield* new ClusterUnusable({ path: folder, reason: "its password file is missing" })
+  if (password === undefined) {
+    return yield* new ClusterUnusable({ path: folder, reason: "its password file is missing" })
+  }
   const cluster: Cluster = { ...home, data: join(folder, "data"), password, log: join(home.folder, "server.log") }
   return cluster
 })
@@ -141,7 +149,13 @@ export const open = Effect.fn("Cluster.open")(function*(home: Home) {
 const chown = (path: string, account: Account) =>
   account === undefined ? Effect.void : attempt(path, () => fs.chown(path, account.uid, account.gid))
 
-const checkedRun = Effect.fnUntraced(function*(path: string, command: string, args: ReadonlyArray<string>, account: Account, input?: string) {
+const checkedRun = Effect.fnUntraced(function*(
+  path: string,
+  command: string,
+  args: ReadonlyArray<string>,
+  account: Account,
+  input?: string
+) {
   const { exitCode, output } = yield* Effect.mapError(
     run(command, args, account, input),
     (cause) => new ClusterUnusable({ path, reason: reasonOf(cause) })
@@ -171,9 +185,8 @@ const initialise = Effect.fnUntraced(function*(folder: string, binaries: Binarie
   const access = join(data, "pg_hba.conf")
   yield* attempt(access, () => fs.writeFile(access, "host all all 127.0.0.1/32 scram-sha-256\n", { flush: true }))
   // In single-user mode, so that the database is there before anybody can see the cluster.
-  yield* checkedRun(
-    folder, program(binaries, "postgres"), ["--single", "-D", data, "postgres"], account, `CREATE DATABASE ${databaseName};\n`
-  )
+  const singleUser = ["--single", "-D", data, "postgres"]
+  yield* checkedRun(folder, program(binaries, "postgres"), singleUser, account, `CREATE DATABASE ${databaseName};\n`)
   yield* writeDurable(join(folder, "password"), password, 0o600, "new")
 })
 
@@ -185,7 +198,8 @@ const removeUnfinished = Effect.fnUntraced(function*(home: string, nowMs: number
   for (const name of names.filter((found) => found.startsWith("cluster.new-"))) {
     const path = join(home, name)
     const stat = yield* attempt(path, () => fs.stat(path))
-    if (nowMs - stat.mtimeMs > unfinishedAgeMaxMs) yield* attempt(path, () => fs.rm(path, { recursive: true, force: true }))
+    if (nowMs - stat.mtimeMs < unfinishedAgeMaxMs) continue
+    yield* attempt(path, () => fs.rm(path, { recursive: true, force: true }))
   }
 })
 
@@ -214,7 +228,12 @@ const noteMade = Effect.fnUntraced(function*(dataDir: string) {
 })
 
 /** The cluster of a data directory, made where there is none yet. */
-export const ensure = Effect.fn("Cluster.ensure")(function*(dataDir: string, home: Home, binaries: Binaries, nowMs: number) {
+export const ensure = Effect.fn("Cluster.ensure")(function*(
+  dataDir: string,
+  home: Home,
+  binaries: Binaries,
+  nowMs: number
+) {
   if (!(yield* exists(join(home.folder, "cluster")))) yield* make(home, binaries, nowMs)
   yield* noteMade(dataDir)
   const cluster = yield* open(home)

@@ -1,7 +1,8 @@
 /**
  * The server's process: whether one runs on a cluster, starting it so that it outlives this process, stopping it.
  *
- * `postmaster.pid` in PGDATA is PostgreSQL's own lock and status: process id, folder, start time, port, …, state, a line each.
+ * `postmaster.pid` in PGDATA is PostgreSQL's own lock and status: process id, folder, start time, port, …, state, a
+ * line each.
  */
 import { Clock, Duration, Effect, Option, Schedule } from "effect"
 import { spawn } from "node:child_process"
@@ -59,14 +60,22 @@ const alive = (pid: number): boolean => {
   }
 }
 
+const commandOf = (pid: number) => {
+  if (process.platform === "linux") {
+    return Effect.promise(() => fs.readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => undefined))
+  }
+  return run("/bin/ps", ["-ww", "-o", "command=", "-p", String(pid)], undefined).pipe(
+    Effect.map(({ exitCode, output }) => (exitCode === 0 ? output : "")),
+    Effect.catchAll(() => Effect.succeed(undefined))
+  )
+}
+
 /**
- * Whether a living process is a server on this cluster. After a restart of the machine or container its number may be another program's.
- * Linux tells; elsewhere it is believed, and PostgreSQL decides when it starts.
+ * Whether a living process is a server on this cluster. After a restart of the machine or container its number may be
+ * another program's. Where the system does not tell, it is believed, and PostgreSQL decides when it starts.
  */
 const serves = (pid: number, data: string) =>
-  Effect.promise(() => fs.readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => undefined)).pipe(
-    Effect.map((command) => command === undefined || command.split("\0").includes(data))
-  )
+  Effect.map(commandOf(pid), (command) => command === undefined || command.includes(data))
 
 const parse = (text: string) => {
   const lines = text.split("\n")
@@ -103,7 +112,9 @@ const portFree = (port: number) =>
     })
   })
 
-/** The last start's port if it is still free, so that tools that were told an address go on working; else any free one. */
+/**
+ * The last start's port if it is still free, so that tools that were told an address go on working; else any free one.
+ */
 const choosePort = Effect.fnUntraced(function*(data: string, attempted: number) {
   const options = yield* readIfThere(join(data, "postmaster.opts"))
   const last = Number(/"-p" "(\d+)"/.exec(options ?? "")?.[1])
@@ -156,10 +167,15 @@ const launch = Effect.fnUntraced(function*(cluster: Cluster, binaries: Binaries,
   })
 }, Effect.scoped)
 
-/** Launches, and sees the server's lock file appear or its end: an interrupted starter can then tell that there is one to stop. */
+/**
+ * Launches, and sees the server's lock file appear or its end: an interrupted starter can then tell that there is one
+ * to stop.
+ */
 const launchVisibly = Effect.fnUntraced(function*(cluster: Cluster, binaries: Binaries, port: number) {
   const launched = yield* launch(cluster, binaries, port)
-  while (launched.exited() === undefined && (yield* inspect(cluster.data))._tag === "Absent") yield* Effect.sleep(stateEvery)
+  while (launched.exited() === undefined && (yield* inspect(cluster.data))._tag === "Absent") {
+    yield* Effect.sleep(stateEvery)
+  }
   return launched
 }, Effect.uninterruptible)
 
@@ -189,7 +205,10 @@ const startFailed = (cluster: Cluster, how: string, log: string) => {
   return new ServerStartFailed({ path: cluster.data, reason, log })
 }
 
-/** Waits for the server of a cluster to be ready, starting one where none runs. Recovery after a crash counts as waiting. */
+/**
+ * Waits for the server of a cluster to be ready, starting one where none runs. Recovery after a crash counts as
+ * waiting.
+ */
 export const ensureRunning = Effect.fn("ServerProcess.ensureRunning")(function*(
   cluster: Cluster,
   binaries: Binaries,
@@ -212,7 +231,9 @@ export const ensureRunning = Effect.fn("ServerProcess.ensureRunning")(function*(
       const portTaken = failure?.log.includes("could not create any TCP/IP sockets") === true
       // A server that was killed leaves sessions, which notice and end within moments.
       const sessionsLeft = failure?.log.includes("pre-existing shared memory block") === true
-      const again = lostRace || (portTaken && attempted < portAttemptsMax) || (sessionsLeft && attempted < sessionAttemptsMax)
+      const again = lostRace ||
+        (portTaken && attempted < portAttemptsMax) ||
+        (sessionsLeft && attempted < sessionAttemptsMax)
       if (failure !== undefined && !again) {
         return yield* startFailed(cluster, failure.how, failure.log)
       }
@@ -227,7 +248,8 @@ export const stop = Effect.fn("ServerProcess.stop")(function*(cluster: Cluster, 
   const state = yield* inspect(cluster.data)
   if (state._tag === "Absent") return
   const seconds = String(Math.ceil(Duration.toSeconds(stopLimit)))
-  yield* run(program(binaries, "pg_ctl"), ["stop", "-D", cluster.data, "-m", "fast", "-w", "-t", seconds], cluster.account)
+  const stopping = ["stop", "-D", cluster.data, "-m", "fast", "-w", "-t", seconds]
+  yield* run(program(binaries, "pg_ctl"), stopping, cluster.account)
   // The process outlives its lock file by a moment. One that is dead but not reaped has no command line any more.
   const running = Effect.suspend(() => (alive(state.pid) ? serves(state.pid, cluster.data) : Effect.succeed(false)))
   const gone = yield* running.pipe(

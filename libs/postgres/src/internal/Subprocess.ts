@@ -28,7 +28,9 @@ export const run = (command: string, args: ReadonlyArray<string>, account: Accou
     child.stdout.on("data", keep)
     child.stderr.on("data", keep)
     child.on("error", (error) => resume(Effect.fail(error)))
-    child.on("close", (code) => resume(Effect.succeed({ exitCode: code ?? -1, output: output.slice(0, outputCharsMax) })))
+    child.on("close", (code) => {
+      resume(Effect.succeed({ exitCode: code ?? -1, output: output.slice(0, outputCharsMax) }))
+    })
     // A program that ends without reading its input is no fault.
     child.stdin.on("error", () => undefined)
     child.stdin.end(input)

@@ -1,7 +1,9 @@
 /**
- * Where things lie that the server's account cannot reach in their own place (a data directory or an installation below a 0700 home).
+ * Where things lie that the server's account cannot reach in their own place (a data directory or an installation below
+ * a 0700 home).
  *
- * `/var/lib` comes before `/var/tmp`, where cleaners remove files that nobody touched for 30 days, and a cluster has many of those.
+ * `/var/lib` comes before `/var/tmp`, where cleaners remove files that nobody touched for 30 days, and a cluster has
+ * many of those.
  */
 import { Effect } from "effect"
 import * as fs from "node:fs/promises"

@@ -24,7 +24,10 @@ const bundleFolder = () => {
   return join(dirname(effect), "..", ".cache", "voltlake")
 }
 
-/** Bundles the entry at `url` (give it as `new URL("./entry.ts", import.meta.url)`) into a file that goes with the scope. */
+/**
+ * Bundles the entry at `url` (give it as `new URL("./entry.ts", import.meta.url)`) into a file that goes with the
+ * scope.
+ */
 export const bundle = (url: URL): Effect.Effect<string, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.promise(() => {
@@ -39,7 +42,9 @@ export const bundle = (url: URL): Effect.Effect<string, never, Scope.Scope> =>
         external: ["pg-native"],
         logLevel: "silent",
         // Packages in the older format ask for `require`.
-        banner: { js: "import { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);" }
+        banner: {
+          js: "import { createRequire as requireFor } from 'node:module'\nconst require = requireFor(import.meta.url)"
+        }
       }).then(() => outfile)
     }),
     (path) => Effect.promise(() => fs.rm(path, { force: true }))
@@ -59,13 +64,16 @@ export const start = (path: string, args: ReadonlyArray<string>): Effect.Effect<
       rest = whole.pop() ?? ""
       for (const line of whole) Queue.unsafeOffer(lines, line)
     })
-    const ended = new Promise<number | string>((resolve) => child.on("exit", (code, signal) => resolve(code ?? signal ?? "")))
+    const ended = new Promise<number | string>((resolve) => {
+      child.on("exit", (code, signal) => resolve(code ?? signal ?? ""))
+    })
+    const endedEarly = Effect.flatMap(Effect.promise(() => ended), (how) => Effect.dieMessage(`the child ended: ${how}`))
     return {
       pid: child.pid ?? 0,
       line: (begin) =>
         Queue.take(lines).pipe(
           Effect.repeat({ until: (line) => line.startsWith(begin) }),
-          Effect.raceFirst(Effect.flatMap(Effect.promise(() => ended), (how) => Effect.dieMessage(`the child ended: ${how}`)))
+          Effect.raceFirst(endedEarly)
         ),
       say: (line) => Effect.sync(() => void child.stdin.write(`${line}\n`)),
       kill: (signal) => Effect.sync(() => void child.kill(signal)),

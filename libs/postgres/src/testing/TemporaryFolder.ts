@@ -1,4 +1,7 @@
-/** A fresh folder that every account may pass through (as root the server runs under another one); removed with the scope. */
+/**
+ * A fresh folder that every account may pass through (as root the server runs under another one); removed with the
+ * scope.
+ */
 import { Effect } from "effect"
 import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"

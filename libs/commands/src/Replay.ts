@@ -12,7 +12,6 @@ import * as Progress from "@voltlake/domain/Progress"
 import * as GoldProgress from "@voltlake/gold/GoldProgress"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Replay from "@voltlake/ingest/Replay"
-import * as SessionLock from "@voltlake/postgres/SessionLock"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
@@ -80,15 +79,13 @@ const pollEvery = Duration.millis(100)
 const takeOverEvery = Duration.seconds(1)
 const sayEvery = Duration.seconds(30)
 
-/** Runs the stages as soon as, and for as long as, nobody else does. */
-const stagesWhereMissing = (keyIndex: string) =>
-  Effect.gen(function*() {
-    const lock = yield* SessionLock.acquire(Lake.stagesLock, "voltlake replay")
-    yield* Effect.raceFirst(Stages.run(keyIndex), Lake.keepLock(lock, "voltlake replay"))
-  }).pipe(
-    Effect.scoped,
-    Effect.retry({ while: (error) => error._tag === "LockHeld", schedule: Schedule.spaced(takeOverEvery) })
-  )
+/** Runs each stage as soon as, and for as long as, nobody else does. */
+const stagesWhereMissing = (home: Stages.Home) =>
+  Effect.forEach(Stages.names, (stage) =>
+    Effect.retry(Stages.run(stage, home), {
+      while: (error) => error._tag === "StageTaken",
+      schedule: Schedule.spaced(takeOverEvery)
+    }), { concurrency: "unbounded", discard: true })
 
 const waitForGold = Effect.fnUntraced(function*(ends: Position.Position) {
   const sql = yield* PgClient.PgClient
@@ -112,7 +109,7 @@ const waitForGold = Effect.fnUntraced(function*(ends: Position.Position) {
   )
 })
 
-const replay = Effect.fnUntraced(function*(options: ReplayOptions, keyIndex: string) {
+const replay = Effect.fnUntraced(function*(options: ReplayOptions, home: Stages.Home) {
   const speed = yield* parseSpeed(options.speed)
   const bar = yield* progressBar(yield* totalBytes(options.files))
   yield* LakeSetup.ensure
@@ -138,7 +135,7 @@ const replay = Effect.fnUntraced(function*(options: ReplayOptions, keyIndex: str
     yield* waitForGold(ranges.reduce((ends, range) => Position.max(ends, Position.make([[range, range.end]])), Position.empty))
     return yield* ReplaySummary.count(events, ranges, yield* seconds)
   })
-  const summary = yield* Effect.raceFirst(whole, Effect.zipRight(stagesWhereMissing(keyIndex), Effect.never))
+  const summary = yield* Effect.raceFirst(whole, Effect.zipRight(stagesWhereMissing(home), Effect.never))
   yield* options.json ? Output.json(summary) : show(summary)
 })
 
@@ -158,5 +155,6 @@ const show = (summary: ReplaySummary.ReplaySummary) =>
 export const run = (options: ReplayOptions) =>
   Effect.gen(function*() {
     const dataDir = yield* Lake.openDataDir(options.dataDir)
-    yield* replay(options, dataDir.keyIndex).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
+    const home: Stages.Home = { dataDir: dataDir.path, keyIndex: dataDir.keyIndex, purpose: "voltlake replay" }
+    yield* replay(options, home).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
   }).pipe(Effect.scoped)

@@ -1,6 +1,6 @@
 /** `voltlake status`. */
 import { Effect } from "effect"
-import * as Position from "@voltlake/domain/Position"
+import type * as Position from "@voltlake/domain/Position"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as LakeStatus from "@voltlake/reconciliation/LakeStatus"
 import * as Lake from "./Lake.ts"

@@ -19,13 +19,15 @@ const shape = JSON.stringify({
   payload: Object.fromEntries(signals.map((signal) => [signal.name, "VARCHAR"]))
 })
 
-// A comma before a closing bracket, or letters of NaN and Infinity. Cheap, and true for strings that contain such text as well …
-const laxToken = String.raw`,\s*[\]}]|[nN][aA][nN]|[iI][nN][fF]`
-// … so only texts that match are looked at again with all strings emptied.
+// Lax JSON has a comma before a closing bracket, or the letters of NaN and Infinity, outside of strings. First looked for anywhere, by searches
+// that skip through the text (one expression with classes of letters costs three times as much); only texts that match are looked at again,
+// with all strings emptied.
+const mayBeLax = (text: string) =>
+  String.raw`regexp_matches(${text}, ',\s*[\]}]') OR contains(lower(${text}), 'nan') OR contains(lower(${text}), 'inf')`
 const jsonString = String.raw`"(?:[^"\\]|\\.)*"`
 const isStrict = `CASE
-    WHEN NOT regexp_matches(text, '${laxToken}') THEN true
-    ELSE NOT regexp_matches(regexp_replace(text, '${jsonString}', '""', 'g'), '${laxToken}')
+    WHEN NOT (${mayBeLax("text")}) THEN true
+    ELSE NOT (${mayBeLax(`regexp_replace(text, '${jsonString}', '""', 'g')`)})
   END`
 
 const instant = String.raw`\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d+)?)?(Z|[+-]((0\d|1[0-7])(:[0-5]\d)?|18(:00)?))?`

@@ -10,7 +10,7 @@
 import { Reactivity } from "@effect/experimental"
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql/SqlClient"
-import { SqlError } from "@effect/sql/SqlError"
+import { type SqlError } from "@effect/sql/SqlError"
 import { Context, Duration, Effect, Layer, Redacted, Schema } from "effect"
 import * as Pg from "pg"
 import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"

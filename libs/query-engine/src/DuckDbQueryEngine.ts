@@ -172,7 +172,8 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
       ),
     copyParquet: (query, path, fieldIds) => {
       const sql = `COPY (${query}) TO '${path.replaceAll("'", "''")}' ` +
-        `(FORMAT parquet, COMPRESSION zstd, FIELD_IDS ${fieldIds}, RETURN_STATS)`
+        // Level 1: fresh files are small and soon compacted; it halves the time of level 3 for the same size or a fifth more.
+        `(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, FIELD_IDS ${fieldIds}, RETURN_STATS)`
       return read(sql).pipe(
         Effect.map((reader) => {
           const row = reader.getRowObjects()[0]

@@ -9,7 +9,7 @@ import { Effect, Schema } from "effect"
 import * as fs from "node:fs/promises"
 import { createRequire } from "node:module"
 import { basename, dirname, join, relative } from "node:path"
-import { BinariesMissing, ClusterUnusable } from "../EmbeddedPostgresError.ts"
+import { BinariesMissing, type ClusterUnusable } from "../EmbeddedPostgresError.ts"
 import { attempt, codeOf, exists, readIfThere } from "./FileAccess.ts"
 import { type Account, run } from "./Subprocess.ts"
 

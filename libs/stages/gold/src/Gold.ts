@@ -12,6 +12,7 @@ import { Wakeups } from "@voltlake/connectors/Wakeups"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
+import { signals } from "@voltlake/domain/TelemetryEvent"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
@@ -32,6 +33,8 @@ export const settingsConfig: Config.Config<GoldSettings> = Config.all({
 
 const batchTable = "gold_batch"
 
+const columns = ["vehicle_id", "event_ts", "topic", "\"partition\"", "\"offset\"", ...signals.map((signal) => signal.name)].join(", ")
+
 interface Partials {
   readonly ranges: ReadonlyArray<Progress.RangeCounts>
   readonly vehicleMinutes: ReadonlyArray<string>
@@ -47,7 +50,7 @@ const reduce = Effect.fnUntraced(function*(
   silverRows: string,
   ranges: ReadonlyArray<Position.OffsetRange>
 ) {
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS FROM ${silverRows}`)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS SELECT ${columns} FROM ${silverRows}`)
   const counts = yield* connection.rows(`SELECT topic, "partition", count(*) AS rows FROM ${batchTable} GROUP BY ALL`)
   const partials: Partials = {
     ranges: ranges.map((range) => {

@@ -2,7 +2,7 @@
  * A believable fleet as pure data: vehicles that drive, park and charge, whose odometer, speed and battery agree with each other.
  * Seeded: the same settings give the same vehicles doing the same things.
  */
-import { Utils } from "effect"
+import { type Utils } from "effect"
 
 type Random = Utils.PCGRandom
 

@@ -1,0 +1,5 @@
+/** The page and its API in a process of its own. */
+import * as Serve from "@voltlake/commands/Serve"
+import * as Main from "@voltlake/observability/Main"
+
+Main.run("console", Serve.console)

@@ -1,0 +1,5 @@
+/** The simulator as a source, in a process of its own. */
+import * as Serve from "@voltlake/commands/Serve"
+import * as Main from "@voltlake/observability/Main"
+
+Main.run("ingestor", Serve.ingestor)

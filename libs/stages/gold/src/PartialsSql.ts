@@ -5,11 +5,11 @@
 import { signals } from "@voltlake/domain/TelemetryEvent"
 
 // Below this a speed is summed as decimal(38,6): 10^15 rows of it fit. Greater ones are no speeds, yet no rule forbids them: their texts go
-// to PostgreSQL, whose numeric holds any of them.
+// to PostgreSQL, whose numeric holds any of them. The cast is tried, since it is made before the filter is asked.
 const summableMax = "1e15"
 
 const sums = `
-    coalesce(sum(speed_mph::DECIMAL(38, 6)) FILTER (speed_mph < ${summableMax}), 0) AS speed_sum,
+    coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0) AS speed_sum,
     list(speed_mph::VARCHAR) FILTER (speed_mph >= ${summableMax}) AS speed_huge,
     count(speed_mph) AS speed_count`
 

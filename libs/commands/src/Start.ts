@@ -21,10 +21,11 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
   const address = yield* ConsoleServer.serve({ port: options.port, topic: settings.topic, pageFolder })
   yield* Console.log(`Voltlake is at ${address}`)
   const source = options.source === "simulator" ? Simulator.run(simulator) : Effect.never
-  yield* Effect.raceAll([
+  // None of them ends by itself. Not `raceAll`, which waits for one to succeed: the first failure ends the process.
+  yield* Effect.all([
     Effect.provideService(source, Ingest.Ingest, ingest),
     ...acquired.map((stage) => Stages.runLocked(stage, home))
-  ])
+  ], { concurrency: "unbounded", discard: true })
 })
 
 export const run = (options: StartOptions) =>

@@ -33,6 +33,9 @@ export interface Summary {
   readonly vehicleMinutes: number
 }
 
+/** Far more than any command of a test needs; a safety net, not a measure. */
+const runLimitMs = 40_000
+
 export type Row = Readonly<Record<string, string | number | boolean | null>>
 
 const isAlive = (pid: number) => {
@@ -82,8 +85,18 @@ export class TestLake {
     return this.launch(["start", "--port", "0", ...args], options)
   }
 
-  run(args: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): Promise<VoltlakeProcess.Finished> {
-    return this.launch(args, options).ended
+  /** Runs a command to its end. One that does not come to it is killed, and what it said is told. */
+  async run(args: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): Promise<VoltlakeProcess.Finished> {
+    const launched = this.launch(args, options)
+    let isLate = false
+    const timer = setTimeout(() => {
+      isLate = true
+      void launched.kill("SIGKILL")
+    }, runLimitMs)
+    const finished = await launched.ended
+    clearTimeout(timer)
+    if (isLate) throw new Error(`voltlake ${args.join(" ")} did not end within ${runLimitMs} ms: ${finished.stderr.slice(0, 2000)}`)
+    return finished
   }
 
   async json<A>(args: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): Promise<A> {

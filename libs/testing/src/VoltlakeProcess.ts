@@ -6,7 +6,7 @@ import { waitFor } from "./Condition.ts"
 
 export const repository = fileURLToPath(new URL("../../../", import.meta.url))
 
-/** `VOLTLAKE_DIST` tries the tests on a bundle that was broken on purpose. */
+/** Where the global setup put the bundle. */
 const bundle = join(process.env["VOLTLAKE_DIST"] ?? join(repository, "dist"), "voltlake.mjs")
 
 export interface ProcessOptions {

@@ -1,0 +1,69 @@
+// Two processes on one data directory, and the way out.
+import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { waitFor } from "@voltlake/testing/Condition"
+import * as SeededRandom from "@voltlake/testing/SeededRandom"
+import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
+import { statusAt, TestLake } from "@voltlake/testing/TestLake"
+
+describe("start", () => {
+  let lake: TestLake
+  beforeEach(async () => {
+    lake = await TestLake.make()
+  })
+  afterEach(() => lake.close())
+
+  const hasEvents = (address: string) =>
+    waitFor("simulated events in gold", async () => {
+      const status = await statusAt(address)
+      return (status.stages.at(-1)?.rows ?? 0) > 0 ? status : undefined
+    })
+
+  it("serves a replay beside it, whose summary counts only its own records among the simulator's", async () => {
+    const made = TelemetryLines.make(SeededRandom.make(3), 5000, { copies: 0.1, malformed: 0.02 })
+    const file = await lake.file("events.ndjson", made.lines.join("\n"))
+    const start = lake.start([], { env: { SIMULATOR_EVENTS_PER_SECOND: "500" } })
+    const address = await start.address()
+    await hasEvents(address)
+    expect(await lake.replay([file])).toMatchObject({
+      events: made.lines.length,
+      bronze: made.lines.length,
+      silver: made.keys,
+      rejected: made.malformed,
+      rules: { malformed_json: made.malformed },
+      duplicates: made.copies
+    })
+    const { stages } = await statusAt(address)
+    expect(stages[0]?.rows).toBeGreaterThan(made.lines.length)
+    expect(await lake.breaches(), "in the middle of the work").toEqual([])
+    // The stages were start's all the time: it is still there, and ends well.
+    expect(start.hasEnded()).toBe(false)
+    await start.kill("SIGINT")
+    expect(await lake.breaches()).toEqual([])
+  })
+
+  it("ends by Ctrl-C with exit code 0 or 130, leaves no PostgreSQL, and can be started again", async () => {
+    let rows = 0
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      const start = lake.start()
+      const before = await hasEvents(await start.address())
+      expect(before.stages.at(-1)?.rows).toBeGreaterThanOrEqual(rows)
+      const { code, stderr } = await start.kill(signal)
+      expect([0, 130, 143], stderr).toContain(code)
+      expect(stderr).not.toMatch(/level=ERROR|voltlake:/)
+      expect(await lake.isServerLeft()).toBe(false)
+      rows = before.stages.at(-1)?.rows ?? 0
+    }
+    expect(await lake.breaches()).toEqual([])
+  })
+
+  it("ended in the middle of starting leaves no PostgreSQL", async () => {
+    const random = SeededRandom.make(11)
+    for (let round = 0; round < 3; round++) {
+      const start = lake.start()
+      await new Promise((resolve) => setTimeout(resolve, 200 + random.below(1200)))
+      await start.kill("SIGINT")
+      expect(await lake.isServerLeft(), start.stderr()).toBe(false)
+    }
+    expect(await lake.breaches()).toEqual([])
+  })
+})

@@ -1,0 +1,53 @@
+/** What another engine may do to our tables: it writes valid Iceberg, and knows nothing of positions, counters and keys. */
+import { Clock, Effect } from "effect"
+import * as DayFiles from "@voltlake/connectors/DayFiles"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import type { TableContract } from "@voltlake/domain/Tables"
+import { Catalog } from "@voltlake/iceberg/Catalog"
+import { encodeAdded } from "@voltlake/iceberg/internal/StagedTable"
+import { ownPrefix, type Summary } from "@voltlake/iceberg/Snapshot"
+import { TableFiles } from "@voltlake/iceberg/TableFiles"
+import { metadataFileLocation } from "@voltlake/iceberg/Tables"
+import * as TableUpdate from "@voltlake/iceberg/TableUpdate"
+import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { newCommitId } from "./StageLake.ts"
+
+export interface Overwrite {
+  /** Rows of the new snapshot, given a relation of those of the current one. */
+  readonly rows: (relation: string) => string
+  /** The new snapshot's summary, given the one that a commit of ours would have. Without ours where not given. */
+  readonly summary?: (inherited: Summary) => Summary
+}
+
+const withoutOurs = (summary: Summary): Summary =>
+  Object.fromEntries(Object.entries(summary).filter(([key]) => !key.startsWith(ownPrefix)))
+
+/** A snapshot whose files are all new. */
+export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: TableContract, { rows, summary = withoutOurs }: Overwrite) {
+  const files = yield* TableFiles
+  const connection = yield* (yield* QueryEngine).connect
+  const { identifier, metadata, metadataLocation } = yield* LakeTables.ensure(contract)
+  const commitId = yield* newCommitId
+  const relation = `(${rows(yield* SnapshotSource.all(contract, metadata))})`
+  const written = yield* DayFiles.write(connection, relation, { contract, metadata, commitId, daysMax: 100 })
+  const added = yield* encodeAdded(commitId, written, metadata)
+  yield* Effect.forEach(added.manifests, files.putManifest)
+  const sequenceNumber = TableUpdate.nextSequenceNumber(metadata)
+  const manifestList = `${metadata.location}/metadata/${commitId}-list.avro`
+  const updated = TableUpdate.append(
+    metadata,
+    { snapshotId: added.snapshotId, manifestList, files: written, summary: {} },
+    { nowMs: yield* Clock.currentTimeMillis, metadataLocation }
+  )
+  const snapshot = { ...updated.snapshot, summary: { ...summary(updated.snapshot.summary), operation: "overwrite" } }
+  const next = yield* metadataFileLocation(metadata.location, metadataLocation)
+  const manifests = added.manifests.map(({ description }) => ({ ...description, sequenceNumber, minSequenceNumber: sequenceNumber }))
+  yield* files.putManifestList(manifestList, manifests, snapshot)
+  yield* files.putMetadata(next, {
+    ...updated.metadata,
+    snapshots: updated.metadata.snapshots.map((one) => (one.snapshotId === snapshot.snapshotId ? snapshot : one))
+  })
+  const swap = { table: identifier, expected: metadataLocation, next, snapshotId: snapshot.snapshotId, position: undefined }
+  yield* (yield* Catalog).swap({ commitId, tables: [swap], unreferenced: [] })
+})

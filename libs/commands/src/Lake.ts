@@ -1,8 +1,29 @@
-/** What every command needs: the data directory opened and the embedded lake over it. */
-import { Layer } from "effect"
+/** What every command needs: all settings checked together, the data directory opened, and the embedded lake over it. */
+import { Config, Effect, Layer } from "effect"
+import * as Bronze from "@voltlake/bronze/Bronze"
 import * as DataDir from "@voltlake/embedded/DataDir"
 import * as EmbeddedLake from "@voltlake/embedded/EmbeddedLake"
+import * as Gold from "@voltlake/gold/Gold"
+import * as Ingest from "@voltlake/ingest/Ingest"
+import * as Simulator from "@voltlake/ingest/Simulator"
+import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
+
+/** Read as a whole before anything is opened: a wrong value stops the process at once, and every wrong one is named. */
+export const settingsConfig = Config.all({
+  ingest: Ingest.settingsConfig,
+  simulator: Simulator.settingsConfig,
+  bronze: Bronze.settingsConfig,
+  silver: Silver.settingsConfig,
+  gold: Gold.settingsConfig,
+  lake: EmbeddedLake.settingsConfig
+})
+export type Settings = Config.Config.Success<typeof settingsConfig>
+
+export interface Opened {
+  readonly settings: Settings
+  readonly dataDir: DataDir.DataDir
+}
 
 const isAlive = (pid: number): boolean => {
   try {
@@ -13,6 +34,16 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-export const openDataDir = (path: string) => DataDir.open(path, { pid: process.pid, isAlive })
+const layer = ({ dataDir, settings }: Opened) =>
+  Layer.provideMerge(Stage.layerHealth, EmbeddedLake.layer(dataDir, settings.lake))
 
-export const layer = (dataDir: DataDir.DataDir) => Layer.provideMerge(Stage.layerHealth, EmbeddedLake.layer(dataDir))
+type Ports = Layer.Layer.Success<ReturnType<typeof layer>>
+
+/** Runs a command over the lake in `path`. */
+export const use = <A, E, R>(path: string, command: (opened: Opened) => Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const settings = yield* settingsConfig
+    const dataDir = yield* DataDir.open(path, { pid: process.pid, isAlive })
+    const opened: Opened = { settings, dataDir }
+    return yield* Effect.provide(command(opened), layer(opened)) as Effect.Effect<A, E | Layer.Layer.Error<ReturnType<typeof layer>>, Exclude<R, Ports>>
+  }).pipe(Effect.scoped)

@@ -3,10 +3,9 @@ import { Effect } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import { lakeTables } from "@voltlake/domain/Tables"
 import { EventLog } from "@voltlake/event-log/EventLog"
-import * as Ingest from "@voltlake/ingest/Ingest"
+import type * as Ingest from "@voltlake/ingest/Ingest"
 
-export const ensure = Effect.gen(function*() {
-  const { partitions, topic } = yield* Ingest.settingsConfig
+export const ensure = Effect.fn("LakeSetup.ensure")(function*({ partitions, topic }: Ingest.IngestSettings) {
   yield* (yield* EventLog).ensureTopic(topic, partitions)
   yield* Effect.forEach(lakeTables, LakeTables.ensure, { discard: true })
-}).pipe(Effect.withSpan("LakeSetup.ensure"))
+})

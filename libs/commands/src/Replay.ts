@@ -112,8 +112,8 @@ const waitForGold = Effect.fnUntraced(function*(ends: Position.Position) {
 const replay = Effect.fnUntraced(function*(options: ReplayOptions, home: Stages.Home) {
   const speed = yield* parseSpeed(options.speed)
   const bar = yield* progressBar(yield* totalBytes(options.files))
-  yield* LakeSetup.ensure
-  const ingest = yield* Ingest.make(yield* Ingest.settingsConfig)
+  yield* LakeSetup.ensure(home.settings.ingest)
+  const ingest = yield* Ingest.make(home.settings.ingest)
   const startMs = yield* Clock.currentTimeMillis
   const id = `${startMs}-${yield* Random.nextIntBetween(0, 2 ** 31)}`
   const send = Replay.run({
@@ -153,8 +153,4 @@ const show = (summary: ReplaySummary.ReplaySummary) =>
   ])
 
 export const run = (options: ReplayOptions) =>
-  Effect.gen(function*() {
-    const dataDir = yield* Lake.openDataDir(options.dataDir)
-    const home: Stages.Home = { dataDir: dataDir.path, keyIndex: dataDir.keyIndex, purpose: "voltlake replay" }
-    yield* replay(options, home).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
-  }).pipe(Effect.scoped)
+  Lake.use(options.dataDir, (opened) => Effect.scoped(replay(options, { ...opened, purpose: "voltlake replay" })))

@@ -10,36 +10,31 @@ import * as LakeSetup from "./LakeSetup.ts"
 import * as Stages from "./Stages.ts"
 import { portConfig } from "./StartConfig.ts"
 
-const openDataDir = Effect.flatMap(DataDir.pathConfig, Lake.openDataDir)
+/** Runs a part over the lake that the environment names. */
+const serve = <A, E, R>(part: (opened: Lake.Opened) => Effect.Effect<A, E, R>) =>
+  Effect.flatMap(DataDir.pathConfig, (path) => Lake.use(path, part))
 
 /** Runs one stage until interrupted. */
 export const stage = (name: Stages.StageName) =>
-  Effect.gen(function*() {
-    const dataDir = yield* openDataDir
-    const home: Stages.Home = { dataDir: dataDir.path, keyIndex: dataDir.keyIndex, purpose: `${name} process` }
-    yield* Effect.zipRight(LakeSetup.ensure, Stages.run(name, home)).pipe(Effect.provide(Lake.layer(dataDir)))
-  }).pipe(Effect.scoped)
+  serve((opened) =>
+    Effect.zipRight(LakeSetup.ensure(opened.settings.ingest), Stages.run(name, { ...opened, purpose: `${name} process` }))
+  )
 
 /** Runs the simulator as the source, until interrupted. */
-export const ingestor = Effect.gen(function*() {
-  const dataDir = yield* openDataDir
-  const settings = yield* Ingest.settingsConfig
-  const simulator = yield* Simulator.settingsConfig
-  yield* Simulator.run(simulator).pipe(Effect.provide(Ingest.layer(settings)), Effect.provide(Lake.layer(dataDir)))
-}).pipe(Effect.scoped)
+export const ingestor = serve(({ settings }) =>
+  Effect.provide(Simulator.run(settings.simulator), Ingest.layer(settings.ingest))
+)
 
 /** The page's files stand beside the bundle that this module is part of. */
 export const pageFolder = fileURLToPath(new URL("./web/", import.meta.url))
 
 /** Serves the page and its API until interrupted. */
-export const console = Effect.gen(function*() {
-  const dataDir = yield* openDataDir
-  const { topic } = yield* Ingest.settingsConfig
-  const port = yield* portConfig
-  yield* Effect.gen(function*() {
-    yield* LakeSetup.ensure
-    const address = yield* ConsoleServer.serve({ port, topic, pageFolder })
-    yield* Console.log(`The page is at ${address}`)
-    yield* Effect.never
-  }).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
-}).pipe(Effect.scoped)
+export const consolePage = Effect.flatMap(portConfig, (port) =>
+  serve(({ settings }) =>
+    Effect.scoped(Effect.gen(function*() {
+      yield* LakeSetup.ensure(settings.ingest)
+      const address = yield* ConsoleServer.serve({ port, topic: settings.ingest.topic, pageFolder })
+      yield* Console.log(`The page is at ${address}`)
+      yield* Effect.never
+    }))
+  ))

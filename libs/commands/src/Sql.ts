@@ -71,11 +71,11 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
   )
 })
 
-const show = Effect.fnUntraced(function*(options: SqlOptions, warehouse: string) {
+const show = Effect.fnUntraced(function*(options: SqlOptions, { dataDir, settings }: Lake.Opened) {
   if (!readOnly.test(options.query)) return yield* new NotReadOnly({ sql: options.query })
   const connection = yield* (yield* QueryEngine).connect
-  yield* LakeSetup.ensure
-  yield* prepare(connection, options.query, warehouse)
+  yield* LakeSetup.ensure(settings.ingest)
+  yield* prepare(connection, options.query, dataDir.warehouse)
   const { columns, rows } = yield* connection.table(options.query)
   if (options.json) return yield* Output.json(rows.map((row) => Object.fromEntries(columns.map((name, index) => [name, row[index] ?? null]))))
   yield* Output.table(columns, rows)
@@ -88,7 +88,4 @@ export interface SqlOptions {
 }
 
 export const run = (options: SqlOptions) =>
-  Effect.gen(function*() {
-    const dataDir = yield* Lake.openDataDir(options.dataDir)
-    yield* show(options, dataDir.warehouse).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
-  }).pipe(Effect.scoped)
+  Lake.use(options.dataDir, (opened) => Effect.scoped(show(options, opened)))

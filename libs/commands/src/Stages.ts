@@ -5,10 +5,10 @@
 import { Duration, Effect, Schedule, Schema } from "effect"
 import * as Bronze from "@voltlake/bronze/Bronze"
 import * as Gold from "@voltlake/gold/Gold"
-import * as Ingest from "@voltlake/ingest/Ingest"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
+import type { Opened } from "./Lake.ts"
 
 export type StageName = "bronze" | "silver" | "gold"
 export const names: ReadonlyArray<StageName> = ["bronze", "silver", "gold"]
@@ -28,9 +28,7 @@ export class StageTaken extends Schema.TaggedError<StageTaken>()("StageTaken", {
   }
 }
 
-export interface Home {
-  readonly dataDir: string
-  readonly keyIndex: string
+export interface Home extends Opened {
   /** What the process is, for the message to a second comer: `voltlake start`. */
   readonly purpose: string
 }
@@ -39,7 +37,7 @@ export interface Home {
 export const acquire = Effect.fn("Stages.acquire")(function*(stage: StageName, { dataDir, purpose }: Home) {
   const lock = yield* SessionLock.acquire(`voltlake ${stage}`, purpose).pipe(
     Effect.catchTag("LockHeld", ({ host, pid, purpose: held, startedAt }) =>
-      new StageTaken({ stage, dataDir, pid, host, startedAt, purpose: held }))
+      new StageTaken({ stage, dataDir: dataDir.path, pid, host, startedAt, purpose: held }))
   )
   return { stage, lock }
 })
@@ -62,15 +60,14 @@ const keepLock = Effect.fnUntraced(function*({ lock, stage }: Acquired, home: Ho
   }
 })
 
-const runStage = Effect.fnUntraced(function*(stage: StageName, { keyIndex }: Home) {
-  const { topic } = yield* Ingest.settingsConfig
+const runStage = Effect.fnUntraced(function*(stage: StageName, { dataDir, settings }: Home) {
   switch (stage) {
     case "bronze":
-      return yield* Stage.run(yield* Bronze.make(yield* Bronze.settingsConfig(topic)))
+      return yield* Stage.run(yield* Bronze.make(settings.ingest.topic, settings.bronze))
     case "silver":
-      return yield* Stage.run(yield* Silver.make(yield* Silver.settingsConfig(keyIndex)))
+      return yield* Stage.run(yield* Silver.make(dataDir.keyIndex, settings.silver))
     case "gold":
-      return yield* Stage.run(yield* Gold.make(yield* Gold.settingsConfig))
+      return yield* Stage.run(yield* Gold.make(settings.gold))
   }
 }, Effect.scoped)
 

@@ -14,8 +14,7 @@ export interface StartOptions {
 }
 
 const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stages.Home) {
-  const settings = yield* Ingest.settingsConfig
-  const simulator = yield* Simulator.settingsConfig
+  const { ingest: settings, simulator } = home.settings
   const acquired = yield* Effect.forEach(Stages.names, (stage) => Stages.acquire(stage, home))
   const ingest = yield* Ingest.make(settings)
   const address = yield* ConsoleServer.serve({ port: options.port, topic: settings.topic, pageFolder })
@@ -29,8 +28,4 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
 })
 
 export const run = (options: StartOptions) =>
-  Effect.gen(function*() {
-    const dataDir = yield* Lake.openDataDir(options.dataDir)
-    const home: Stages.Home = { dataDir: dataDir.path, keyIndex: dataDir.keyIndex, purpose: "voltlake start" }
-    yield* everything(options, home).pipe(Effect.scoped, Effect.provide(Lake.layer(dataDir)))
-  }).pipe(Effect.scoped)
+  Lake.use(options.dataDir, (opened) => Effect.scoped(everything(options, { ...opened, purpose: "voltlake start" })))

@@ -1,7 +1,6 @@
 /** `voltlake status`. */
 import { Effect } from "effect"
 import type * as Position from "@voltlake/domain/Position"
-import * as Ingest from "@voltlake/ingest/Ingest"
 import * as LakeStatus from "@voltlake/reconciliation/LakeStatus"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
@@ -10,10 +9,9 @@ import * as Output from "./Output.ts"
 const positionText = (position: Position.Position) =>
   Array.from(position, ([key, offset]) => `${key}: ${offset}`).sort().join("\n")
 
-const show = Effect.fnUntraced(function*(asJson: boolean) {
-  const { topic } = yield* Ingest.settingsConfig
-  yield* LakeSetup.ensure
-  const status = yield* LakeStatus.read(topic)
+const show = Effect.fnUntraced(function*(asJson: boolean, { settings }: Lake.Opened) {
+  yield* LakeSetup.ensure(settings.ingest)
+  const status = yield* LakeStatus.read(settings.ingest.topic)
   if (asJson) {
     const stages = status.stages.map((stage) => ({ ...stage, position: Object.fromEntries(stage.position) }))
     return yield* Output.json({ ...status, stages })
@@ -29,7 +27,4 @@ const show = Effect.fnUntraced(function*(asJson: boolean) {
 })
 
 export const run = (options: { readonly dataDir: string; readonly json: boolean }) =>
-  Effect.gen(function*() {
-    const dataDir = yield* Lake.openDataDir(options.dataDir)
-    yield* show(options.json).pipe(Effect.provide(Lake.layer(dataDir)))
-  }).pipe(Effect.scoped)
+  Lake.use(options.dataDir, (opened) => show(options.json, opened))

@@ -1,6 +1,5 @@
 /** `voltlake verify`. */
 import { Console, Effect, Schema } from "effect"
-import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Verify from "@voltlake/reconciliation/Verify"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
@@ -13,10 +12,9 @@ export class BreachesFound extends Schema.TaggedError<BreachesFound>()("Breaches
   }
 }
 
-const show = Effect.fnUntraced(function*(asJson: boolean) {
-  const { topic } = yield* Ingest.settingsConfig
-  yield* LakeSetup.ensure
-  const report = yield* Verify.run(topic)
+const show = Effect.fnUntraced(function*(asJson: boolean, { settings }: Lake.Opened) {
+  yield* LakeSetup.ensure(settings.ingest)
+  const report = yield* Verify.run(settings.ingest.topic)
   const breaches = Verify.breaches(report)
   if (asJson) {
     yield* Output.json({
@@ -34,7 +32,4 @@ const show = Effect.fnUntraced(function*(asJson: boolean) {
 })
 
 export const run = (options: { readonly dataDir: string; readonly json: boolean }) =>
-  Effect.gen(function*() {
-    const dataDir = yield* Lake.openDataDir(options.dataDir)
-    yield* show(options.json).pipe(Effect.provide(Lake.layer(dataDir)))
-  }).pipe(Effect.scoped)
+  Lake.use(options.dataDir, (opened) => show(options.json, opened))

@@ -3,7 +3,7 @@
  * file system, DuckDB in this process. The one place beside the tests that names these adapters.
  */
 import { NodeContext } from "@effect/platform-node"
-import { Config, Effect, Layer, Option } from "effect"
+import { Config, Effect, Layer, Option, type Redacted } from "effect"
 import * as Wakeups from "@voltlake/connectors/Wakeups"
 import * as PostgresEventLog from "@voltlake/event-log/PostgresEventLog"
 import * as GoldTables from "@voltlake/gold/GoldTables"
@@ -29,21 +29,27 @@ export const migrations: ReadonlyArray<Migrations.Migration> = [
   ...GoldTables.migrations
 ]
 
+export interface LakeSettings {
+  readonly postgresUrl: Option.Option<Redacted.Redacted>
+  readonly engine: DuckDbQueryEngine.DuckDbSettings
+}
+
+export const settingsConfig: Config.Config<LakeSettings> = Config.all({
+  postgresUrl: postgresUrlConfig,
+  engine: DuckDbQueryEngine.settingsConfig
+})
+
+const postgres = (dataDir: DataDir, url: LakeSettings["postgresUrl"]) =>
+  Option.isSome(url) ? Postgres.fromUrl(url.value) : Postgres.embedded(dataDir.path)
+
 /** The database, with all tables there. */
-const database = (dataDir: DataDir) =>
+const database = (dataDir: DataDir, { postgresUrl }: LakeSettings) =>
   Layer.effectDiscard(Effect.zipRight(Migrations.run(migrations), PostgresCatalog.migrate)).pipe(
-    Layer.provideMerge(
-      Layer.unwrapEffect(
-        Effect.map(postgresUrlConfig, Option.match({
-          onNone: () => Postgres.embedded(dataDir.path),
-          onSome: (url) => Postgres.fromUrl(url)
-        }))
-      )
-    )
+    Layer.provideMerge(postgres(dataDir, postgresUrl))
   )
 
 /** All ports of the lake over the data directory. */
-export const layer = (dataDir: DataDir) =>
+export const layer = (dataDir: DataDir, settings: LakeSettings) =>
   Layer.mergeAll(
     PostgresEventLog.layer,
     Wakeups.layer,
@@ -51,8 +57,8 @@ export const layer = (dataDir: DataDir) =>
       Layer.provideMerge(PostgresCatalog.layer),
       Layer.provideMerge(LocalObjectStore.layer(dataDir.warehouse))
     ),
-    Layer.unwrapEffect(Effect.map(DuckDbQueryEngine.settingsConfig(dataDir.scratch), DuckDbQueryEngine.layer))
+    DuckDbQueryEngine.layer(dataDir.scratch, settings.engine)
   ).pipe(
-    Layer.provideMerge(database(dataDir)),
+    Layer.provideMerge(database(dataDir, settings)),
     Layer.provideMerge(NodeContext.layer)
   )

@@ -24,7 +24,7 @@ const catalog = PostgresCatalog.layer.pipe(
 const parts = Layer.unwrapScoped(Effect.map(temporaryFolder, (folder) =>
   Layer.mergeAll(
     LocalObjectStore.layer(join(folder, "warehouse")),
-    DuckDbQueryEngine.layer({ memoryLimit: "256MB", threads: 2, scratchDir: join(folder, "scratch") })
+    DuckDbQueryEngine.layer(join(folder, "scratch"), { memoryLimit: "256MB", threads: 2 })
   )))
 
 const lake = Tables.layer.pipe(Layer.provideMerge(Layer.mergeAll(catalog, parts)))

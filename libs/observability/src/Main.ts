@@ -20,7 +20,7 @@ export const run = <A, E>(
   isTold: (error: unknown) => boolean = () => false
 ): void =>
   program.pipe(
-    Effect.tapErrorCause((cause) => Cause.isInterruptedOnly(cause) || isTold(Cause.squash(cause)) ? Effect.void : tell(name, cause)),
     Effect.provide([NodeContext.layer, Logs.layer]),
+    Effect.tapErrorCause((cause) => Cause.isInterruptedOnly(cause) || isTold(Cause.squash(cause)) ? Effect.void : tell(name, cause)),
     NodeRuntime.runMain({ disableErrorReporting: true, disablePrettyLogger: true })
   )

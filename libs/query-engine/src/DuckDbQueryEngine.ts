@@ -26,21 +26,20 @@ export interface DuckDbSettings {
   /** Memory that the engine may hold before it spills, in DuckDB's form, e.g. `256MB`. */
   readonly memoryLimit: string
   readonly threads: number
-  /** Folder for spilled data and for files under way; made where missing. */
-  readonly scratchDir: string
 }
 
-export const settingsConfig = (scratchDir: string): Config.Config<DuckDbSettings> =>
+export const settingsConfig: Config.Config<DuckDbSettings> =
   Config.all({
     memoryLimit: Config.string("ENGINE_MEMORY_LIMIT").pipe(
+      Config.validate({ message: "must be a size such as 256MB or 2GB", validation: (text) => /^\d+(\.\d+)?\s*[KMGT]i?B$/i.test(text) }),
       Config.withDefault("256MB"),
       Config.withDescription("Memory that DuckDB may hold before it spills to disk")
     ),
     threads: Config.integer("ENGINE_THREADS").pipe(
+      Config.validate({ message: "must be from 1 to 256", validation: (n) => n >= 1 && n <= 256 }),
       Config.withDefault(2),
       Config.withDescription("Threads that DuckDB may use")
-    ),
-    scratchDir: Config.succeed(scratchDir)
+    )
   })
 
 const statementCharsMax = 300
@@ -201,10 +200,10 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
   }
 }
 
-const make = (settings: DuckDbSettings): Effect.Effect<typeof QueryEngine.Service, QueryError, Scope.Scope> =>
+const make = (scratchDir: string, settings: DuckDbSettings): Effect.Effect<typeof QueryEngine.Service, QueryError, Scope.Scope> =>
   Effect.gen(function*() {
     yield* Effect.tryPromise({
-      try: () => fs.mkdir(settings.scratchDir, { recursive: true }),
+      try: () => fs.mkdir(scratchDir, { recursive: true }),
       catch: (cause) => new QueryError({ sql: "mkdir", reason: String(cause) })
     })
     const instance = yield* Effect.acquireRelease(
@@ -212,14 +211,14 @@ const make = (settings: DuckDbSettings): Effect.Effect<typeof QueryEngine.Servic
         DuckDBInstance.create(":memory:", {
           memory_limit: settings.memoryLimit,
           threads: String(settings.threads),
-          temp_directory: settings.scratchDir,
+          temp_directory: scratchDir,
           autoinstall_known_extensions: "false",
           autoload_known_extensions: "false"
         })),
       (opened) => Effect.sync(() => opened.closeSync())
     )
     return {
-      scratchDir: settings.scratchDir,
+      scratchDir,
       connect: Effect.acquireRelease(
         attempt("connect", () => instance.connect()),
         (connection) => Effect.sync(() => connection.closeSync())
@@ -227,5 +226,6 @@ const make = (settings: DuckDbSettings): Effect.Effect<typeof QueryEngine.Servic
     }
   })
 
-export const layer = (settings: DuckDbSettings): Layer.Layer<QueryEngine, QueryError> =>
-  Layer.scoped(QueryEngine, make(settings))
+/** `scratchDir` is the folder for spilled data and for files under way; it is made where missing. */
+export const layer = (scratchDir: string, settings: DuckDbSettings): Layer.Layer<QueryEngine, QueryError> =>
+  Layer.scoped(QueryEngine, make(scratchDir, settings))

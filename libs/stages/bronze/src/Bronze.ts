@@ -16,7 +16,6 @@ import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine
 import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
 
 export interface BronzeSettings {
-  readonly topic: string
   /** A commit waits this long for more records, unless a batch is full. */
   readonly commitInterval: Duration.Duration
   readonly batchRowsMax: number
@@ -26,9 +25,8 @@ export interface BronzeSettings {
   readonly acceptLoss: boolean
 }
 
-export const settingsConfig = (topic: string): Config.Config<BronzeSettings> =>
+export const settingsConfig: Config.Config<BronzeSettings> =
   Config.all({
-    topic: Config.succeed(topic),
     commitInterval: Config.duration("BRONZE_COMMIT_INTERVAL").pipe(
       Config.withDefault(Duration.millis(500)),
       Config.withDescription("How long a commit waits for more records, unless a batch is full")
@@ -128,7 +126,7 @@ const loadBatch = Effect.fnUntraced(function*(
 })
 
 /** Builds the stage. Holds one engine connection for its scope. */
-export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings) {
+export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: BronzeSettings) {
   const log = yield* EventLog
   const engine = yield* QueryEngine
   const connection = yield* engine.connect
@@ -179,7 +177,7 @@ export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings)
 
   const commit = Effect.fnUntraced(function*(batch: Batch, table: Effect.Effect.Success<ReturnType<typeof LakeTables.load>>) {
     const commitId = yield* Transaction.newCommitId
-    const rows = yield* loadBatch(connection, settings.topic, batch.batches, yield* Clock.currentTimeMillis)
+    const rows = yield* loadBatch(connection, topic, batch.batches, yield* Clock.currentTimeMillis)
     const files = yield* DayFiles.write(connection, rows, {
       contract: telemetryRaw,
       metadata: table.metadata,
@@ -201,7 +199,7 @@ export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings)
   })
 
   const step = Effect.gen(function*() {
-    const first = yield* log.partitions(settings.topic)
+    const first = yield* log.partitions(topic)
     const table = yield* LakeTables.load(telemetryRaw)
     yield* Effect.forEach(first, (bounds) => checkBounds(table.progress, bounds, settings), { discard: true })
     const from = Position.make(first.map((bounds) => [bounds, resumeAt(table.progress, bounds).start] as const))
@@ -209,7 +207,7 @@ export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings)
     const waiting = Position.lag(from, ends)
     if (waiting === 0n) return "idle" satisfies Outcome
     yield* linger(waiting)
-    const batch = yield* read(table.progress, yield* log.partitions(settings.topic))
+    const batch = yield* read(table.progress, yield* log.partitions(topic))
     if (batch.ranges.length === 0) return "idle" satisfies Outcome
     yield* commit(batch, table)
     yield* Ref.set(committedAtMs, Option.some(yield* Clock.currentTimeMillis))
@@ -223,7 +221,7 @@ export const make = Effect.fn("Bronze.make")(function*(settings: BronzeSettings)
   const stage: Stage<Effect.Effect.Error<typeof step>, Effect.Effect.Context<typeof step>> = {
     name: "bronze",
     step,
-    wake: log.appended(settings.topic)
+    wake: log.appended(topic)
   }
   return stage
 })

@@ -22,11 +22,9 @@ import * as KeyIndex from "./KeyIndex.ts"
 export interface SilverSettings {
   readonly batchRowsMax: number
   readonly daysPerCommitMax: number
-  /** DuckDB file of the key index; made where missing. */
-  readonly keyIndexPath: string
 }
 
-export const settingsConfig = (keyIndexPath: string): Config.Config<SilverSettings> =>
+export const settingsConfig: Config.Config<SilverSettings> =
   Config.all({
     batchRowsMax: Config.integer("SILVER_BATCH_ROWS_MAX").pipe(
       Config.validate({ message: "must be from 1 to 1000000", validation: (n: number) => n >= 1 && n <= 1_000_000 }),
@@ -37,8 +35,7 @@ export const settingsConfig = (keyIndexPath: string): Config.Config<SilverSettin
       Config.validate({ message: "must be at least 1", validation: (n: number) => n >= 1 }),
       Config.withDefault(16),
       Config.withDescription("Most days that get a file of their own in one commit; rows of further days share one file")
-    ),
-    keyIndexPath: Config.succeed(keyIndexPath)
+    )
   })
 
 /** Silver moved on since this batch was compared with it. The batch is abandoned and read again. */
@@ -132,15 +129,15 @@ const loadAligned = Effect.fnUntraced(function*() {
   return { clean, rejected }
 })
 
-/** Builds the stage. Holds one engine connection for its scope. */
-export const make = Effect.fn("Silver.make")(function*(settings: SilverSettings) {
+/** Builds the stage. `keyIndexPath` is the DuckDB file of the key index, made where missing. Holds one engine connection for its scope. */
+export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, settings: SilverSettings) {
   const engine = yield* QueryEngine
   const wakeups = yield* Wakeups
   const connection = yield* engine.connect
   yield* LakeTables.ensure(telemetryRaw)
   yield* LakeTables.ensure(telemetryClean)
   yield* LakeTables.ensure(telemetryRejected)
-  yield* KeyIndex.open(connection, settings.keyIndexPath)
+  yield* KeyIndex.open(connection, keyIndexPath)
 
   const step = Effect.gen(function*() {
     const { clean, rejected } = yield* loadAligned()

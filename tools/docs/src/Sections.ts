@@ -1,0 +1,26 @@
+/** Which settings there are, by owner. */
+import * as Bronze from "@voltlake/bronze/Bronze"
+import { portConfig, sourceConfig } from "@voltlake/commands/StartConfig"
+import { pathConfig } from "@voltlake/embedded/DataDir"
+import { postgresUrlConfig } from "@voltlake/embedded/EmbeddedLake"
+import * as Gold from "@voltlake/gold/Gold"
+import * as Ingest from "@voltlake/ingest/Ingest"
+import * as Simulator from "@voltlake/ingest/Simulator"
+import * as Logs from "@voltlake/observability/Logs"
+import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
+import * as Silver from "@voltlake/silver/Silver"
+import type { Section } from "./ConfigDoc.ts"
+
+export const sections: ReadonlyArray<Section> = [
+  {
+    title: "The process",
+    text: "Options `--data-dir`, `--port` and `--source` of the commands have the same meaning.",
+    configs: [pathConfig, portConfig, sourceConfig, postgresUrlConfig, Logs.levelConfig, Logs.formatConfig]
+  },
+  { title: "Ingest", text: "The log that events go to.", configs: [Ingest.settingsConfig] },
+  { title: "Simulator", text: "The default source.", configs: [Simulator.settingsConfig] },
+  { title: "Bronze", text: "From the log to `bronze.telemetry_raw`.", configs: [Bronze.settingsConfig] },
+  { title: "Silver", text: "From bronze to `silver.telemetry_clean` and `silver.telemetry_rejected`.", configs: [Silver.settingsConfig] },
+  { title: "Gold", text: "From silver to PostgreSQL.", configs: [Gold.settingsConfig] },
+  { title: "Engine", text: "DuckDB, one in every process.", configs: [DuckDbQueryEngine.settingsConfig] }
+]

@@ -4,7 +4,7 @@
  * It has no logins yet, so it listens on 127.0.0.1 only, and refuses requests whose Host header names anything but this machine: a page elsewhere
  * that points its own name at 127.0.0.1 (DNS rebinding) gets nothing.
  */
-import { FileSystem, HttpApiBuilder, type HttpApp, HttpServer, HttpServerRequest, HttpServerResponse, Path } from "@effect/platform"
+import { FileSystem, HttpApiBuilder, HttpApp, HttpServer, HttpServerRequest, HttpServerResponse, Path } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Duration, Effect, Layer, Schedule, Schema, Stream } from "effect"
 import { createServer } from "node:http"
@@ -45,7 +45,9 @@ const securityHeaders = {
 const guard = (app: HttpApp.Default): HttpApp.Default =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
     isLocalHost(request.headers["host"])
-      ? Effect.map(app, HttpServerResponse.setHeaders(securityHeaders))
+      // What `app` answers here has been sent already: headers are set before.
+      ? HttpApp.withPreResponseHandler(app, (_, response) =>
+        Effect.succeed(HttpServerResponse.setHeaders(response, securityHeaders)))
       : HttpServerResponse.text("This server answers to 127.0.0.1 and localhost only.\n", { status: 421 }))
 
 const unavailable = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>

@@ -110,6 +110,7 @@ const content = Buffer.concat(lines.flatMap(({ end, value }, index) => [value, B
 
 const md5 = (bytes: Uint8Array) => createHash("md5").update(bytes).digest("hex")
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex").toUpperCase()
+const hexOrNull = (bytes: Uint8Array | null | undefined) => (bytes === null || bytes === undefined ? null : hex(bytes))
 
 const clean = lines.filter(({ expected }) => expected === "clean")
 const rejected = lines.filter(({ expected }) => expected !== "clean")
@@ -210,12 +211,12 @@ describe("bad input", () => {
         headers[1]."key" AS header, hex(headers[1]."value") AS header_value
       FROM bronze.telemetry_raw WHERE "partition" = 3 AND "offset" >= ${range?.start} ORDER BY "offset"`)
     expect(kept).toEqual(records.map(({ headers, key, timestampMs, value }) => ({
-      key: key === null ? null : hex(key),
-      value: value === null ? null : hex(value),
+      key: hexOrNull(key),
+      value: hexOrNull(value),
       ms: timestampMs,
       headers: headers.length,
       header: headers[0]?.key ?? null,
-      header_value: headers[0]?.value == null ? null : hex(headers[0].value)
+      header_value: hexOrNull(headers[0]?.value)
     })))
     expect(await lake.sql(`SELECT "key" IS NULL AS keyless, "value" IS NULL AS valueless, rule, cause FROM silver.telemetry_rejected
       WHERE "partition" = 3 AND "offset" >= ${range?.start} ORDER BY "offset"`)).toEqual([

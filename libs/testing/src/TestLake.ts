@@ -145,9 +145,14 @@ export class TestLake {
     if (pid !== undefined) process.kill(pid, "SIGKILL")
   }
 
-  async close(): Promise<void> {
+  /** Ends every process that still runs. */
+  async endAll(signal: NodeJS.Signals): Promise<void> {
     const running = this.processes.filter((launched) => !launched.hasEnded())
-    await Promise.all(running.map((launched) => launched.kill("SIGKILL")))
+    await Promise.all(running.map((launched) => launched.kill(signal)))
+  }
+
+  async close(): Promise<void> {
+    await this.endAll("SIGKILL")
     // A server outlives a killed process; the next command's exit stops it, as its last user.
     if (await this.isServerLeft()) await this.run(["status"])
     const left = await serverPid(this.dataDir)

@@ -1,5 +1,5 @@
 // vitest's global setup: builds what changed, and gives the tests of the real process a copy of the bundle, which a build meanwhile does not touch.
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { ensureBuilt } from "../../../tools/workspace/build.mjs"
@@ -15,6 +15,8 @@ export const setup = async () => {
   await ensureBuilt()
   mkdirSync(cache, { recursive: true })
   const copy = mkdtempSync(join(cache, "dist-"))
+  // The bundle is run by other accounts as well.
+  chmodSync(copy, 0o755)
   cpSync(join(root, "dist"), copy, { recursive: true, filter: (path) => !path.endsWith(".map") })
   process.env.VOLTLAKE_DIST = copy
   return () => rmSync(copy, { recursive: true, force: true })

@@ -6,6 +6,7 @@ import * as EmbeddedLake from "@voltlake/embedded/EmbeddedLake"
 import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
+import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
 
@@ -16,6 +17,7 @@ export const settingsConfig = Config.all({
   bronze: Bronze.settingsConfig,
   silver: Silver.settingsConfig,
   gold: Gold.settingsConfig,
+  cleaner: Cleaner.settingsConfig,
   lake: EmbeddedLake.settingsConfig
 })
 export type Settings = Config.Config.Success<typeof settingsConfig>

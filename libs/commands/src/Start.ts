@@ -3,6 +3,8 @@ import { Console, Effect } from "effect"
 import * as ConsoleServer from "@voltlake/console/ConsoleServer"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
+import * as Cleaner from "@voltlake/maintenance/Cleaner"
+import * as Stage from "@voltlake/stage-runner/Stage"
 import * as Lake from "./Lake.ts"
 import { pageFolder } from "./Serve.ts"
 import * as Stages from "./Stages.ts"
@@ -23,7 +25,8 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
   // None of them ends by itself. Not `raceAll`, which waits for one to succeed: the first failure ends the process.
   yield* Effect.all([
     Effect.provideService(source, Ingest.Ingest, ingest),
-    ...acquired.map((stage) => Stages.runLocked(stage, home))
+    ...acquired.map((stage) => Stages.runLocked(stage, home)),
+    Effect.zipRight(Stage.run(yield* Cleaner.make(home.settings.cleaner), Cleaner.runnerSettings), Effect.never)
   ], { concurrency: "unbounded", discard: true })
 })
 

@@ -6,6 +6,7 @@ import { postgresUrlConfig } from "@voltlake/embedded/EmbeddedLake"
 import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
+import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Logs from "@voltlake/observability/Logs"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
 import * as Silver from "@voltlake/silver/Silver"
@@ -22,5 +23,6 @@ export const sections: ReadonlyArray<Section> = [
   { title: "Bronze", text: "From the log to `bronze.telemetry_raw`.", configs: [Bronze.settingsConfig] },
   { title: "Silver", text: "From bronze to `silver.telemetry_clean` and `silver.telemetry_rejected`.", configs: [Silver.settingsConfig] },
   { title: "Gold", text: "From silver to PostgreSQL.", configs: [Gold.settingsConfig] },
+  { title: "Maintenance", text: "Runs in `voltlake start`.", configs: [Cleaner.settingsConfig] },
   { title: "Engine", text: "DuckDB, one in every process.", configs: [DuckDbQueryEngine.settingsConfig] }
 ]

@@ -51,7 +51,7 @@ export const write = Effect.fn("DayFiles.write")(function*(connection: Connectio
     yield* Effect.logWarning("rows of many days in one commit, the sparse days share one file").pipe(
       Effect.annotateLogs({ table: qualifiedName(contract), days: days.length, daysMax })
     )
-    files.push(yield* stage(`${day(contract)} NOT IN (${own.join(", ")})`, unpartitionedSpecId, [], files.length))
+    files.push(yield* stage(own.length === 0 ? "true" : `${day(contract)} NOT IN (${own.join(", ")})`, unpartitionedSpecId, [], files.length))
   }
   return files.filter((file) => file !== undefined)
 })

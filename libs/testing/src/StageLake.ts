@@ -45,7 +45,7 @@ const ownParts = Layer.mergeAll(
   noWakeups,
   NodeContext.layer,
   Layer.unwrapEffect(Effect.map(Folder, (folder) =>
-    DuckDbQueryEngine.layer({ memoryLimit: "256MB", threads: 2, scratchDir: join(folder, "scratch") })))
+    DuckDbQueryEngine.layer(join(folder, "scratch"), { memoryLimit: "256MB", threads: 2 })))
 )
 
 type Parts = Layer.Layer.Success<typeof ownParts>
@@ -59,8 +59,7 @@ export const inProcess = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   >
 
 export const bronze = (settings: Partial<Bronze.BronzeSettings> = {}) =>
-  Bronze.make({
-    topic,
+  Bronze.make(topic, {
     commitInterval: Duration.zero,
     batchRowsMax: 50_000,
     batchBytesMax: 32 * 1024 * 1024,
@@ -71,7 +70,7 @@ export const bronze = (settings: Partial<Bronze.BronzeSettings> = {}) =>
 
 export const silver = (settings: Partial<Silver.SilverSettings> = {}) =>
   Effect.flatMap(Folder, (folder) =>
-    Silver.make({ batchRowsMax: 100_000, daysPerCommitMax: 16, keyIndexPath: join(folder, "keys.duckdb"), ...settings }))
+    Silver.make(join(folder, "keys.duckdb"), { batchRowsMax: 100_000, daysPerCommitMax: 16, ...settings }))
 
 export const gold = (settings: Partial<Gold.GoldSettings> = {}) => Gold.make({ batchRowsMax: 200_000, ...settings })
 

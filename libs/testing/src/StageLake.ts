@@ -72,6 +72,9 @@ export const silver = (settings: Partial<Silver.SilverSettings> = {}) =>
   Effect.flatMap(Folder, (folder) =>
     Silver.make(join(folder, "keys.duckdb"), { batchRowsMax: 100_000, daysPerCommitMax: 16, ...settings }))
 
+/** Silver of a process that has its key index elsewhere. */
+export const silverAt = (keyIndexPath: string) => Silver.make(keyIndexPath, { batchRowsMax: 100_000, daysPerCommitMax: 16 })
+
 export const gold = (settings: Partial<Gold.GoldSettings> = {}) => Gold.make({ batchRowsMax: 200_000, ...settings })
 
 /** Steps until there is nothing new. */
@@ -104,6 +107,15 @@ export const send = (partition: number, values: ReadonlyArray<NewRecord | string
     yield* log.ensureTopic(topic, 2)
     const records = values.map((value) => (typeof value === "string" || value === null ? record(value) : value))
     yield* log.append(topic, new Map([[partition, records]]))
+  })
+
+/** Appends to a partition, and lets the log drop it before anybody reads. */
+export const loseNext = (partition: number, values: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    yield* send(partition, values)
+    const log = yield* EventLog
+    const bounds = (yield* log.partitions(topic))[partition]!
+    yield* log.trim(bounds, bounds.end)
   })
 
 export interface EventFields {

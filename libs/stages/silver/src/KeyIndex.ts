@@ -28,11 +28,15 @@ const attach = Effect.fnUntraced(function*(connection: Connection, path: string)
     CREATE TABLE IF NOT EXISTS ${keysTable} AS SELECT ${dedupKeySql} AS dedup_key FROM (SELECT '' AS vehicle_id, '' AS event_id) WHERE false;
     CREATE TABLE IF NOT EXISTS ${coverageTable} (table_uuid VARCHAR, position VARCHAR);
   `)
+  // Reads all of it once, as each batch does: a file that is damaged further in shows here, where it can still be made anew.
+  yield* connection.rows(`SELECT table_uuid, position, (SELECT bit_xor(dedup_key)::VARCHAR FROM ${keysTable}) FROM ${coverageTable}`)
 })
 
 /** Opens the index; a file that cannot be opened is not worth keeping, since silver holds all of it. */
 export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection, path: string) {
   const fs = yield* FileSystem.FileSystem
+  // An attached file is the whole engine's, and would outlive the connection.
+  yield* Effect.addFinalizer(() => Effect.ignore(connection.run("DETACH silver_keys")))
   yield* attach(connection, path).pipe(
     Effect.catchAll((error) =>
       Effect.logWarning("key index cannot be opened, it is filled again from silver").pipe(

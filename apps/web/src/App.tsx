@@ -17,7 +17,10 @@ const StageCard = ({ status }: { readonly status: StageStatus }) => (
   <section className="card" data-stage={status.stage}>
     <div className="head">
       <h2>{status.stage}</h2>
-      <span className={`state ${status.state}`}>{status.state === "unknown" ? "elsewhere" : status.state}</span>
+      {/* Ingest is whoever writes to the log: it has no loop here that could be healthy or not. */}
+      {status.stage === "ingest"
+        ? null
+        : <span className={`state ${status.state}`}>{status.state === "unknown" ? "elsewhere" : status.state}</span>}
     </div>
     <div className="number" data-rows={status.rows}>{number.format(status.rows)}</div>
     <div className="quiet">{what[status.stage]}</div>

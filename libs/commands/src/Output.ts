@@ -16,7 +16,7 @@ export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyA
   const out = new Table({
     head: [...head],
     colAligns: head.map((_, index) => (isNumeric(rows[0]?.[index]) ? "right" : "left")),
-    style: { head: [], border: [] }
+    style: { head: [], border: [], compact: true }
   })
   for (const row of rows) out.push(row.map((cell) => (cell === null ? "" : String(cell))))
   return Console.log(out.toString())

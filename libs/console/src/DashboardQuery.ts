@@ -11,8 +11,7 @@ export const status = Effect.fn("DashboardQuery.status")(function*(topic: string
   return new LakeStatus({
     stages: read.stages.map((stage) => {
       const known = health.find((one) => one.stage === stage.stage)
-      // Ingest is whoever writes to the log: it has no loop of its own that could be healthy or not.
-      const state = stage.stage === "ingest" ? "running" : known?.state ?? "unknown"
+      const state = known?.state ?? "unknown"
       return new StageStatus({
         stage: stage.stage,
         state,

@@ -10,7 +10,7 @@ export interface FaultShares {
   readonly outOfRange: number
 }
 
-const lateMinutesMax = 180
+const lateMinutesMax = 10
 
 const outOfRange: ReadonlyArray<Partial<TelemetryEvent["payload"]>> = [
   { battery_percent: 140 },

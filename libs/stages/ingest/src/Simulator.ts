@@ -38,7 +38,7 @@ export const settingsConfig: Config.Config<SimulatorSettings> = Config.all({
   ),
   faults: Config.all({
     duplicate: share("SIMULATOR_DUPLICATE_SHARE", 0.01, "are sent twice"),
-    late: share("SIMULATOR_LATE_SHARE", 0.01, "bear a time up to three hours ago"),
+    late: share("SIMULATOR_LATE_SHARE", 0.01, "bear a time up to ten minutes ago"),
     malformed: share("SIMULATOR_MALFORMED_SHARE", 0.002, "are cut off in the middle"),
     outOfRange: share("SIMULATOR_OUT_OF_RANGE_SHARE", 0.002, "have a value that no vehicle can have")
   })

@@ -46,43 +46,46 @@ export class DeduplicationStale extends Schema.TaggedError<DeduplicationStale>()
 }
 
 const decodedTable = "silver_decoded"
-const cleanTable = "silver_clean_batch"
+const duplicatesTable = "silver_duplicate"
 
-/** Decodes the batch and picks the rows to keep. The key index must be at the position of the table that the batch is to join. */
+/** The rows to keep. Duplicates are few or none, so they are named and left out, rather than the others copied. */
+const cleanRows = `(SELECT * FROM ${decodedTable} WHERE rule IS NULL AND rowid NOT IN (SELECT row_id FROM ${duplicatesTable}))`
+const rejectedRows = `(SELECT *, current_timestamp AS rejected_at, 1 AS attempt FROM ${decodedTable} WHERE rule IS NOT NULL)`
+
+/** Decodes the batch and finds its duplicates. The key index must be at the position of the table that the batch is to join. */
 const check = Effect.fnUntraced(function*(connection: Connection, bronzeRows: string) {
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${decodedTable} AS ${decodeSql(bronzeRows)}`)
   // Most batches hold no two equal keys, and asking for them is far cheaper than ranking every row.
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${cleanTable} AS
-    WITH fresh AS (
-      SELECT * FROM ${decodedTable} AS d WHERE rule IS NULL
-        AND NOT EXISTS (SELECT 1 FROM ${KeyIndex.keysTable} AS held WHERE held.dedup_key = d.dedup_key)
-    ), repeated AS (
-      SELECT dedup_key FROM fresh GROUP BY dedup_key HAVING count(*) > 1
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${duplicatesTable} AS
+    WITH repeated AS (
+      SELECT dedup_key FROM ${decodedTable} WHERE rule IS NULL GROUP BY dedup_key HAVING count(*) > 1
+    ), ranked AS (
+      SELECT rowid AS row_id, row_number() OVER (PARTITION BY dedup_key ORDER BY topic, "partition", "offset") AS place
+      FROM ${decodedTable} WHERE dedup_key IN (SELECT dedup_key FROM repeated)
     )
-    SELECT * FROM fresh WHERE dedup_key NOT IN (SELECT dedup_key FROM repeated)
-    UNION ALL
-    (SELECT * FROM fresh WHERE dedup_key IN (SELECT dedup_key FROM repeated)
-      QUALIFY row_number() OVER (PARTITION BY dedup_key ORDER BY topic, "partition", "offset") = 1)`)
+    SELECT row_id FROM ranked WHERE place > 1
+    UNION
+    SELECT rowid FROM ${decodedTable} AS d
+    WHERE EXISTS (SELECT 1 FROM ${KeyIndex.keysTable} AS held WHERE held.dedup_key = d.dedup_key)`)
 })
 
 const long = (value: SqlValue | undefined) => BigInt(value as bigint)
 
 const countRanges = Effect.fnUntraced(function*(connection: Connection, ranges: ReadonlyArray<Position.OffsetRange>) {
   const rows = yield* connection.rows(`
-    SELECT topic, "partition", count(*) AS read, count(rule) AS rejected, any_value(kept) AS kept
-    FROM ${decodedTable} LEFT JOIN (SELECT topic, "partition", count(*) AS kept FROM ${cleanTable} GROUP BY ALL)
-      USING (topic, "partition")
+    SELECT topic, "partition", count(*) AS read, count(rule) AS rejected, count(row_id) AS duplicates
+    FROM ${decodedTable} LEFT JOIN ${duplicatesTable} ON row_id = ${decodedTable}.rowid
     GROUP BY topic, "partition"`)
   return ranges.map((range): Progress.RangeCounts => {
     const row = rows.find((one) => one["topic"] === range.topic && one["partition"] === range.partition)
     const read = row === undefined ? 0n : long(row["read"])
     const rejected = row === undefined ? 0n : long(row["rejected"])
-    const kept = row === undefined || row["kept"] === null ? 0n : long(row["kept"])
+    const duplicates = row === undefined ? 0n : long(row["duplicates"])
     return {
       ...range,
-      rows: kept,
+      rows: read - rejected - duplicates,
       rejected,
-      duplicates: read - rejected - kept,
+      duplicates,
       skipped: range.end - range.start - read,
       lost: 0n
     }
@@ -155,10 +158,10 @@ export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, set
 
     const commitId = yield* Transaction.newCommitId
     const target = { commitId, daysMax: settings.daysPerCommitMax }
-    const cleanFiles = yield* DayFiles.write(connection, cleanTable, { ...target, contract: telemetryClean, metadata: clean.metadata })
+    const cleanFiles = yield* DayFiles.write(connection, cleanRows, { ...target, contract: telemetryClean, metadata: clean.metadata })
     const rejectedFiles = yield* DayFiles.write(
       connection,
-      `(SELECT *, current_timestamp AS rejected_at, 1 AS attempt FROM ${decodedTable} WHERE rule IS NOT NULL)`,
+      rejectedRows,
       { ...target, contract: telemetryRejected, metadata: rejected.metadata }
     )
     const summary = LakeTables.progressSummary(next)
@@ -173,7 +176,7 @@ export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, set
       commitId,
       changes: [change(clean, telemetryClean, cleanFiles), change(rejected, telemetryRejected, rejectedFiles)]
     })
-    yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanTable, Progress.position(next))
+    yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanRows, Progress.position(next))
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,

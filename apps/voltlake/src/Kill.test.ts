@@ -8,16 +8,19 @@ import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
 import { TestLake, waitForNoLag } from "@voltlake/testing/TestLake"
 
-/** Commits of few rows, one after the other: a kill meets the middle of one, not the time between two. */
+/** Commits of few rows, so that every stage has work all the time: a kill meets the middle of a commit, not the time between two. */
 const smallCommits = {
-  BRONZE_BATCH_ROWS_MAX: "900",
+  BRONZE_BATCH_ROWS_MAX: "300",
   BRONZE_COMMIT_INTERVAL: "0 millis",
-  SILVER_BATCH_ROWS_MAX: "1000",
-  GOLD_BATCH_ROWS_MAX: "1100"
+  SILVER_BATCH_ROWS_MAX: "500",
+  GOLD_BATCH_ROWS_MAX: "100"
 }
 
-/** How long after its start a process is killed: some before they are up, most in the middle of their work. */
-const killAfterMsMax = 2500
+const rounds = 12
+/** One round in so many is killed while it starts, all others at their work. */
+const earlyEvery = 4
+const startingMsMax = 1000
+const workingMsMax = 800
 
 const md5 = (text: string) => createHash("md5").update(text).digest("hex")
 
@@ -65,7 +68,6 @@ describe("kill -9", () => {
   afterEach(() => lake.close())
 
   it("of start, again and again while events arrive, loses nothing and doubles nothing", async () => {
-    const rounds = 8
     const random = SeededRandom.make(20_250_301)
     const made = TelemetryLines.make(random, 40_000, { copies: 0.1, malformed: 0.01 })
     const slice = Math.ceil(made.lines.length / rounds)
@@ -73,7 +75,9 @@ describe("kill -9", () => {
       const file = await lake.file(`${round}.ndjson`, made.lines.slice(round * slice, (round + 1) * slice).join("\n"))
       const sending = lake.json<{ readonly events: number }>(["replay", file])
       const start = lake.start(["--source", "none"], { env: smallCommits })
-      await sleep(random.below(killAfterMsMax))
+      const isEarly = round % earlyEvery === 0
+      if (!isEarly) await start.address()
+      await sleep(random.below(isEarly ? startingMsMax : workingMsMax))
       expect(start.hasEnded(), start.stderr()).toBe(false)
       expect((await start.kill("SIGKILL")).code).toBe("SIGKILL")
       await sending
@@ -81,7 +85,7 @@ describe("kill -9", () => {
       if (round === rounds / 2) await lake.killServer()
     }
 
-    const last = lake.start(["--source", "none"], { env: smallCommits })
+    const last = lake.start(["--source", "none"])
     const status = await waitForNoLag(await last.address())
     expect(status.stages.map(({ rows, stage }) => [stage, rows])).toEqual([
       ["ingest", made.lines.length],

@@ -40,6 +40,8 @@ const faultyStore = (fault: Fault) =>
       ...store,
       get: (key) => at("get", key)(store.get(key)),
       putIfAbsent: (key, body) => at("putIfAbsent", key)(store.putIfAbsent(key, body)),
+      putFile: (key, path) => at("putFile", key)(store.putFile(key, path)),
+      localFile: (key) => at("localFile", key)(store.localFile(key)),
       delete: (key) => at("delete", key)(store.delete(key))
     })
   })

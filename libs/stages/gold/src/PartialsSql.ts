@@ -8,8 +8,9 @@ import { signals } from "@voltlake/domain/TelemetryEvent"
 // to PostgreSQL, whose numeric holds any of them. The cast is tried, since it is made before the filter is asked.
 const summableMax = "1e15"
 
+// The sum goes as text: numbers in JSON are doubles to the engine once it puts them into an array.
 const sums = `
-    coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0) AS speed_sum,
+    coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0)::VARCHAR AS speed_sum,
     list(speed_mph::VARCHAR) FILTER (speed_mph >= ${summableMax}) AS speed_huge,
     count(speed_mph) AS speed_count`
 

@@ -66,7 +66,7 @@ const removeStaleTemporaries = Effect.fnUntraced(function*(folder: string) {
 
 const openRoot = Effect.fnUntraced(function*(folder: string) {
   const root = resolve(folder)
-   
+
   if (/[?#\u0000-\u001f\u007f]/.test(root)) {
     return yield* new StoreUnusable({ root, reason: "its path has a ?, a # or a control character" })
   }

@@ -158,6 +158,13 @@ describe("SnapshotSource", () => {
         yield* SnapshotSource.range(telemetryRaw, metadata, from, rangesBetween(from, end)).pipe(Effect.provideService(ObjectStore, counting))
         expect(opened).toHaveLength(files)
       }
+      // The log of another partition begins at low offsets, too: those of the old files, which bounds alone would not rule out.
+      yield* commitRows([{ partition: 1, skipped: 0, rows: 4, days: 1 }], models.at(-1)!)
+      opened.length = 0
+      const another = [{ topic: "t", partition: 1, start: 0n, end: 4n }]
+      const grown = (yield* LakeTables.load(telemetryRaw)).metadata
+      yield* SnapshotSource.range(telemetryRaw, grown, end, another).pipe(Effect.provideService(ObjectStore, counting))
+      expect(opened).toHaveLength(1)
       // In the middle of a commit: that commit's file and the later ones, and of those only what may hold the range.
       opened.length = 0
       const middle = Position.make([[{ topic: "t", partition: 0 }, 14n]])

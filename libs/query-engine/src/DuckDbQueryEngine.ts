@@ -16,7 +16,7 @@ import {
   listValue,
   structValue
 } from "@duckdb/node-api"
-import { Config, Effect, Layer, type Scope } from "effect"
+import { Config, Duration, Effect, Either, Layer, Schema, type Scope } from "effect"
 import * as fs from "node:fs/promises"
 import { invariant } from "@voltlake/domain/Failure"
 import type { AppendColumn, ColumnStats, Connection, HeaderValue, SqlValue, WrittenFile } from "./QueryEngine.ts"
@@ -44,6 +44,7 @@ export const settingsConfig: Config.Config<DuckDbSettings> =
 
 const statementCharsMax = 300
 const rowsPerChunk = 2048
+const interruptEvery = Duration.millis(5)
 
 const cut = (sql: string) => (sql.length > statementCharsMax ? `${sql.slice(0, statementCharsMax)} …` : sql)
 
@@ -59,11 +60,12 @@ const attempt = <A>(sql: string, call: () => Promise<A>, interrupt?: () => void)
     } catch (cause) {
       return fail(cause)
     }
-    // Interruption waits until the engine has let go of the statement, so that its files and tables are free again.
-    return Effect.promise(() => {
-      interrupt?.()
-      return settled
-    })
+    // Interruption waits until the engine has let go of the statement, so that its files and tables are free again. It is asked again and again:
+    // the engine forgets an interrupt that comes before the statement has begun.
+    return Effect.raceFirst(
+      Effect.promise(() => settled),
+      Effect.interruptible(Effect.forever(Effect.zipRight(Effect.sync(() => interrupt?.()), Effect.sleep(interruptEvery))))
+    )
   })
 
 const toSqlValue = (value: DuckDBValue): SqlValue => {
@@ -149,6 +151,35 @@ const appendSync = (
   appender.closeSync()
 }
 
+const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`
+
+const explainPrefix = /^\s*explain(\s+analyze)?\s/i
+
+/** What `json_serialize_sql` answers: it serialises statements that read, and no others. */
+const Serialized = Schema.parseJson(Schema.Union(
+  Schema.Struct({ error: Schema.Literal(false), statements: Schema.Array(Schema.Unknown) }),
+  Schema.Struct({ error: Schema.Literal(true), error_message: Schema.String })
+))
+
+/** Names of the tables in a serialised statement, those that it defines itself (WITH) left out. */
+const tablesIn = (statements: unknown): ReadonlyArray<string> => {
+  const found = new Set<string>()
+  const own = new Set<string>()
+  const walk = (node: unknown): void => {
+    if (Array.isArray(node)) return node.forEach(walk)
+    if (typeof node !== "object" || node === null) return
+    const fields = node as Record<string, unknown>
+    if (fields["type"] === "BASE_TABLE") {
+      found.add([fields["catalog_name"], fields["schema_name"], fields["table_name"]].filter((part) => part !== "" && part !== undefined).join("."))
+    }
+    const defined = (fields["cte_map"] as { readonly map?: ReadonlyArray<{ readonly key: string }> } | undefined)?.map
+    for (const { key } of defined ?? []) own.add(key)
+    Object.values(fields).forEach(walk)
+  }
+  walk(statements)
+  return [...found].filter((name) => !own.has(name))
+}
+
 const makeConnection = (connection: DuckDBConnection): Connection => {
   const interrupt = () => connection.interrupt()
   const read = (sql: string) => attempt(sql, () => connection.runAndReadAll(sql), interrupt)
@@ -191,12 +222,18 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
           })
         )
       ),
-    tableNames: (sql) =>
-      Effect.try({
-        try: () => connection.getTableNames(sql, true),
-        catch: (cause) =>
-          new QueryError({ sql: cut(sql), reason: cause instanceof Error ? cause.message : String(cause) })
-      })
+    readStatement: (sql) =>
+      read(`SELECT json_serialize_sql(${quoted(sql.replace(explainPrefix, ""))})::VARCHAR AS serialized`).pipe(
+        Effect.flatMap((reader) => {
+          const parsed = Schema.decodeUnknownEither(Serialized)(reader.getRowObjects()[0]?.["serialized"])
+          if (Either.isLeft(parsed)) return new QueryError({ sql: cut(sql), reason: parsed.left.message })
+          const { right } = parsed
+          if (right.error) return new QueryError({ sql: cut(sql), reason: right.error_message })
+          return right.statements.length === 1
+            ? Effect.succeed({ tables: tablesIn(right.statements) })
+            : new QueryError({ sql: cut(sql), reason: `one statement is wanted, these are ${right.statements.length}` })
+        })
+      )
   }
 }
 

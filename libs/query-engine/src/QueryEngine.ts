@@ -60,8 +60,11 @@ export interface Connection {
   readonly copyParquet: (query: string, path: string, fieldIds: string) => Effect.Effect<WrittenFile, QueryError>
   /** Appends rows to a table, by chunks. Its columns are these, in this order. */
   readonly append: (table: string, rowCount: number, columns: ReadonlyArray<AppendColumn>) => Effect.Effect<void, QueryError>
-  /** Names of the tables that a query reads, qualified where the query qualifies them. */
-  readonly tableNames: (sql: string) => Effect.Effect<ReadonlyArray<string>, QueryError>
+  /**
+   * Looks at a statement without running it. Fails unless it is one statement that only reads (EXPLAIN of one counts), by the engine's own parser.
+   * `tables` are the names that it reads, qualified where it qualifies them, whether they are there or not.
+   */
+  readonly readStatement: (sql: string) => Effect.Effect<{ readonly tables: ReadonlyArray<string> }, QueryError>
 }
 
 /** Guarantees: memory and threads are bounded by configuration; what exceeds them is spilled to the temporary folder. Connections are independent. */

@@ -78,7 +78,7 @@ export const queryEngineContract = (name: string, layer: (limits: EngineLimits) 
       expect(yield* connection.rows("SELECT 1 AS one")).toEqual([{ one: 1 }])
     }))
 
-    describe("tableNames", () => {
+    describe("readStatement", () => {
       const cases: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
         ["SELECT 1", []],
         ["FROM s.a", ["s.a"]],
@@ -93,9 +93,9 @@ export const queryEngineContract = (name: string, layer: (limits: EngineLimits) 
       ]
       for (const [query, expected] of cases) {
         run(`knows those of ${query}, whether they are there or not`, (connection) => Effect.gen(function*() {
-          expect([...(yield* connection.tableNames(query))].sort()).toEqual(expected)
+          expect([...(yield* connection.readStatement(query)).tables].sort()).toEqual(expected)
           yield* connection.run("CREATE SCHEMA s; CREATE TABLE s.a (x INTEGER); CREATE TABLE b (x INTEGER)")
-          expect([...(yield* connection.tableNames(query))].sort()).toEqual(expected)
+          expect([...(yield* connection.readStatement(query)).tables].sort()).toEqual(expected)
         }))
       }
     })

@@ -157,12 +157,22 @@ layer(GoldLake.postgres, { excludeTestServices: true })("Verify", (it) => {
       expect(yield* breaches).toEqual([])
     })))
 
-  it.effect.fails("finds that a sum of speeds in gold was changed", () =>
-    GoldLake.fresh(Effect.gen(function*() {
-      yield* healthy
-      yield* sql("UPDATE gold_vehicle_minute_metrics SET speed_sum = speed_sum + 1")
-      expect(yield* breaches).not.toEqual([])
-    })))
+  for (
+    const [what, statement] of [
+      ["a sum of speeds", "UPDATE gold_vehicle_minute_metrics SET speed_sum = speed_sum + 1 WHERE speed_count > 0"],
+      ["a greatest speed", "UPDATE gold_vehicle_minute_metrics SET max_speed_mph = max_speed_mph + 0.01"],
+      ["a least battery", "UPDATE gold_fleet_minute_metrics SET min_battery_percent_fleet = min_battery_percent_fleet - 1"],
+      ["a latest value", "UPDATE vehicle_signal_latest SET value = value + 1"],
+      ["a latest offset", "UPDATE vehicle_signal_latest SET \"offset\" = \"offset\" + 1"]
+    ] as const
+  ) {
+    it.effect(`finds that ${what} in gold was changed`, () =>
+      GoldLake.fresh(Effect.gen(function*() {
+        yield* healthy
+        yield* sql(statement)
+        expect(yield* breaches).not.toEqual([])
+      })))
+  }
 
   it.effect("holds while the stages run", () =>
     GoldLake.fresh(Effect.gen(function*() {

@@ -17,6 +17,7 @@ import * as GoldProgress from "@voltlake/gold/GoldProgress"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { checkAgainstBronze } from "@voltlake/silver/Silver"
+import * as GoldDigest from "./GoldDigest.ts"
 
 /** One equation of one subject, as it was found. */
 export interface Check {
@@ -121,16 +122,17 @@ const readGold = Effect.fnUntraced(function*() {
     const [sums] = yield* sql<{ readonly vehicle: bigint; readonly fleet: bigint }>`
       SELECT (SELECT coalesce(sum(event_count), 0)::bigint FROM gold_vehicle_minute_metrics) AS vehicle,
         (SELECT coalesce(sum(total_events), 0)::bigint FROM gold_fleet_minute_metrics) AS fleet`
-    return { progress, vehicle: BigInt(sums?.vehicle ?? 0n), fleet: BigInt(sums?.fleet ?? 0n) }
+    return { progress, vehicle: BigInt(sums?.vehicle ?? 0n), fleet: BigInt(sums?.fleet ?? 0n), digests: yield* GoldDigest.held(sql) }
   }))
 })
 
-/** Rows of silver below gold's position: what gold must have counted. */
+/** Rows of silver below gold's position, and what gold must have made of them. */
 const silverBelow = Effect.fnUntraced(function*(connection: Connection, silver: Loaded, gold: Progress.Progress) {
   const relation = yield* SnapshotSource.all(telemetryClean, silver.metadata)
   const below = Array.from(gold, ([key, p]) => ({ ...Position.parseKey(key), start: p.start, end: p.position }))
-  const [row] = yield* connection.rows(`SELECT count(*) AS rows FROM ${relation} WHERE ${SnapshotSource.inRanges(below)}`)
-  return BigInt((row?.["rows"] ?? 0n) as bigint)
+  const rows = `(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(below)})`
+  const [row] = yield* connection.rows(`SELECT count(*) AS rows FROM ${rows}`)
+  return { rows: BigInt((row?.["rows"] ?? 0n) as bigint), digests: yield* GoldDigest.recomputed(connection, rows) }
 })
 
 const repeatedKeys = Effect.fnUntraced(function*(connection: Connection, silver: Loaded) {
@@ -188,24 +190,42 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
 
 const goldChecks = (
   gold: Effect.Effect.Success<ReturnType<typeof readGold>>,
-  silverRows: bigint
+  silver: Effect.Effect.Success<ReturnType<typeof silverBelow>>
 ): ReadonlyArray<Check> => [
   {
     subject: "gold_vehicle_minute_metrics",
     equation: "sum(event_count) = rows of silver below gold's position",
-    expected: silverRows,
+    expected: silver.rows,
     actual: gold.vehicle
   },
   {
     subject: "gold_fleet_minute_metrics",
     equation: "sum(total_events) = rows of silver below gold's position",
-    expected: silverRows,
+    expected: silver.rows,
     actual: gold.fleet
   },
   {
     subject: "gold",
     equation: "rows of silver below gold's position = counter rows",
     expected: Progress.total(gold.progress, "rows"),
-    actual: silverRows
+    actual: silver.rows
+  },
+  {
+    subject: "gold_vehicle_minute_metrics",
+    equation: "days whose values differ from a recomputation over silver = 0",
+    expected: 0n,
+    actual: GoldDigest.differing(gold.digests.vehicleMinutes, silver.digests.vehicleMinutes)
+  },
+  {
+    subject: "gold_fleet_minute_metrics",
+    equation: "days whose values differ from a recomputation over silver = 0",
+    expected: 0n,
+    actual: GoldDigest.differing(gold.digests.fleetMinutes, silver.digests.fleetMinutes)
+  },
+  {
+    subject: "vehicle_latest",
+    equation: "signals whose values differ from a recomputation over silver = 0",
+    expected: 0n,
+    actual: GoldDigest.differing(gold.digests.latest, silver.digests.latest)
   }
 ]

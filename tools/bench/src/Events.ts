@@ -8,7 +8,7 @@ const startMs = Date.UTC(2026, 0, 1)
 const noise = (range: number, digits: number) => (Math.random() * range).toFixed(digits)
 
 /** The n-th event: every vehicle reports once a second of event time. `repeats` of all events are copies of an earlier one. */
-export const makeLines = (repeats: number): (n: number) => string => {
+const makeLines = (repeats: number): (n: number) => string => {
   const earlier: Array<string> = []
   return (n) => {
     if (earlier.length > 0 && Math.random() < repeats) return earlier[Math.floor(Math.random() * earlier.length)]!

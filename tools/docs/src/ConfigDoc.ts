@@ -3,7 +3,7 @@
  *
  * Effect keeps a Config's parts behind tags that are not in its types; this tool reads them, and its test fails where they change.
  */
-import { Duration, type Config, LogLevel, Option } from "effect"
+import { Duration, type Config, type LogLevel, Option } from "effect"
 
 interface Node {
   readonly _tag: string

@@ -120,16 +120,20 @@ export const checkAgainstBronze = (
 
 const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "silver", reason, remedy })
 
+/** Both tables at one position. They are loaded one after the other, so a commit of another process may come in between: then again. */
 const loadAligned = Effect.fnUntraced(function*() {
-  const clean = yield* LakeTables.load(telemetryClean)
-  const rejected = yield* LakeTables.load(telemetryRejected)
-  if (Progress.encode(clean.progress) !== Progress.encode(rejected.progress)) {
-    return yield* stopFor(
-      `${qualifiedName(telemetryClean)} and ${qualifiedName(telemetryRejected)} are at different positions: one of them was changed alone`,
-      "Roll both back to snapshots with the same voltlake.commit-id."
-    )
+  while (true) {
+    const clean = yield* LakeTables.load(telemetryClean)
+    const rejected = yield* LakeTables.load(telemetryRejected)
+    if (Progress.encode(clean.progress) === Progress.encode(rejected.progress)) return { clean, rejected }
+    const again = yield* LakeTables.load(telemetryClean)
+    if (again.metadataLocation === clean.metadataLocation) {
+      return yield* stopFor(
+        `${qualifiedName(telemetryClean)} and ${qualifiedName(telemetryRejected)} are at different positions: one of them was changed alone`,
+        "Roll both back to snapshots with the same voltlake.commit-id."
+      )
+    }
   }
-  return { clean, rejected }
 })
 
 /** Builds the stage. `keyIndexPath` is the DuckDB file of the key index, made where missing. Holds one engine connection for its scope. */

@@ -91,13 +91,6 @@ describe("DataDir", () => {
       yield* refused(path, "cannot be used")
     })))
 
-  it.live.skipIf(process.getuid?.() === 0)("that this account may not write is refused", () =>
-    within((path) => Effect.gen(function*() {
-      yield* Effect.promise(() => fs.mkdir(path, { recursive: true }))
-      yield* Effect.promise(() => fs.chmod(path, 0o555))
-      yield* refused(path, "cannot be used")
-    })))
-
   it.live("gives each process a scratch folder of its own, which goes with it", () =>
     within((path) => Effect.gen(function*() {
       const scratch = yield* Effect.scoped(Effect.gen(function*() {

@@ -57,11 +57,13 @@ describe("PostgresEventLog", () => {
         yield* log.ensureTopic("hints", 1)
         const cut = sql`select pg_terminate_backend(pid) from pg_stat_activity
           where application_name like '%listens to voltlake_log'`
-        expect((yield* cut).length).toBe(1)
-        yield* sql`select pid from pg_stat_activity where application_name like '%listens to voltlake_log'`.pipe(
+        const listening = sql`select pid from pg_stat_activity where application_name like '%listens to voltlake_log'`.pipe(
           Effect.repeat({ until: (rows) => rows.length === 1 }),
           Effect.timeout("10 seconds")
         )
+        yield* listening
+        expect((yield* cut).length).toBe(1)
+        yield* listening
         const three = log.appended("hints").pipe(Stream.take(3), Stream.runDrain)
         const appending = Effect.forever(log.append("hints", new Map([[0, [record("a")]]])))
         yield* Effect.raceFirst(three, appending).pipe(Effect.timeout("10 seconds"))

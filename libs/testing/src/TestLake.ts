@@ -85,6 +85,17 @@ export class TestLake {
     return this.launch(["start", "--port", "0", ...args], options)
   }
 
+  /** One part in a process of its own, as `nx serve` runs it. */
+  serve(app: string, env: Readonly<Record<string, string>> = {}): VoltlakeProcess.VoltlakeProcess {
+    const launched = VoltlakeProcess.launch([], {
+      ...this.options,
+      app,
+      env: { ...this.options.env, VOLTLAKE_DATA_DIR: this.dataDir, ...env }
+    })
+    this.processes.push(launched)
+    return launched
+  }
+
   /** Runs a command to its end. One that does not come to it is killed, and what it said is told. */
   async run(args: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): Promise<VoltlakeProcess.Finished> {
     const launched = this.launch(args, options)

@@ -6,10 +6,12 @@ import { waitFor } from "./Condition.ts"
 
 export const repository = fileURLToPath(new URL("../../../", import.meta.url))
 
-/** Where the global setup put the bundle. */
-const bundle = join(process.env["VOLTLAKE_DIST"] ?? join(repository, "dist"), "voltlake.mjs")
+/** Where the global setup put the bundles. */
+const bundles = process.env["VOLTLAKE_DIST"] ?? join(repository, "dist")
 
 export interface ProcessOptions {
+  /** Which app; the command line where not given. */
+  readonly app?: string
   readonly env?: Readonly<Record<string, string>>
   /** Bytes for its standard input. */
   readonly input?: Uint8Array
@@ -35,7 +37,7 @@ export interface VoltlakeProcess {
 }
 
 // Settings of the account that runs the tests are none of the tests' business.
-const ownSettings = /^(VOLTLAKE|POSTGRES|KAFKA|TOPIC|BRONZE|SILVER|GOLD|DUCKDB|SIMULATOR|PG)[A-Z_]*$/
+const ownSettings = /^(VOLTLAKE|POSTGRES|KAFKA|TOPIC|BRONZE|SILVER|GOLD|DUCKDB|ENGINE|MAINTENANCE|SIMULATOR|PG)[A-Z_]*$/
 
 const environment = (env: Readonly<Record<string, string>>): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !ownSettings.test(name))),
@@ -50,7 +52,7 @@ const collect = (child: ChildProcess) => {
 }
 
 export const launch = (args: ReadonlyArray<string>, options: ProcessOptions = {}): VoltlakeProcess => {
-  const child = spawn(process.execPath, [bundle, ...args], {
+  const child = spawn(process.execPath, [join(bundles, `${options.app ?? "voltlake"}.mjs`), ...args], {
     cwd: "/",
     env: environment(options.env ?? {}),
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
@@ -79,7 +81,7 @@ export const launch = (args: ReadonlyArray<string>, options: ProcessOptions = {}
     address: () =>
       waitFor(`the page's address from process ${child.pid}`, () => {
         if (finished !== undefined) throw new Error(`it ended with ${finished.code}: ${finished.stderr}`)
-        return /Voltlake is at (http:\S+)\n/.exec(out.stdout)?.[1]
+        return /(?:Voltlake|The page) is at (http:\S+)\n/.exec(out.stdout)?.[1]
       })
   }
 }

@@ -1,4 +1,5 @@
 // Two processes on one data directory, and the way out.
+import { Client } from "pg"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { waitFor } from "@voltlake/testing/Condition"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
@@ -55,6 +56,37 @@ describe("start", () => {
     }
     expect(await lake.breaches()).toEqual([])
   })
+
+  it("goes on where its sessions are cut, and ends by Ctrl-C while the server does not answer", async () => {
+    const start = lake.start()
+    const address = await start.address()
+    const before = await hasEvents(address)
+    const { url } = await lake.json<{ readonly url: string }>(["pg"])
+    const client = new Client(url)
+    // The last to leave stops the server, and with it this session.
+    client.on("error", () => undefined)
+    await client.connect()
+    const others = "FROM pg_stat_activity WHERE application_name LIKE 'voltlake%' AND pid <> pg_backend_pid()"
+    // Every lock, every listener and every statement under way.
+    expect((await client.query(`SELECT pg_terminate_backend(pid) ${others}`)).rows.length).toBeGreaterThan(4)
+    const rows = before.stages.at(-1)?.rows ?? 0
+    await waitFor("gold to go on", async () => ((await statusAt(address)).stages.at(-1)?.rows ?? 0) > rows + 50 || undefined)
+    expect(start.hasEnded(), start.stderr()).toBe(false)
+
+    const locks = await waitFor("the locks to be held again", async () => {
+      const found = (await client.query(`SELECT pid ${others} AND application_name LIKE '%lock voltlake%'`)).rows
+      return found.length === 3 ? found : undefined
+    })
+    for (const { pid } of locks) process.kill(pid, "SIGSTOP")
+    try {
+      const { code } = await start.kill("SIGINT")
+      expect([0, 130]).toContain(code)
+    } finally {
+      for (const { pid } of locks) process.kill(pid, "SIGCONT")
+      await client.end()
+    }
+    expect(await lake.breaches()).toEqual([])
+  }, 90_000)
 
   it("ended in the middle of starting leaves no PostgreSQL", async () => {
     const random = SeededRandom.make(11)

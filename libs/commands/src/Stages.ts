@@ -2,7 +2,7 @@
  * Runs bronze, silver and gold, each under a lock of its own, so that one process runs each stage over a lake: all in one, or one a process.
  * They share nothing but the ports: each reads what the one before committed. A stage that stops leaves the others running.
  */
-import { Duration, Effect, Schedule, Schema } from "effect"
+import { Deferred, Duration, Effect, Schedule, Schema } from "effect"
 import * as Bronze from "@voltlake/bronze/Bronze"
 import * as Gold from "@voltlake/gold/Gold"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
@@ -46,20 +46,6 @@ type Acquired = Effect.Effect.Success<ReturnType<typeof acquire>>
 
 const relockEvery = Duration.seconds(1)
 
-/**
- * Takes the lock again where the connection that held it was lost, and fails with `StageTaken` once somebody else has it. Commits are safe
- * meanwhile: each checks its own position.
- */
-const keepLock = Effect.fnUntraced(function*({ lock, stage }: Acquired, home: Home) {
-  let held = lock
-  while (true) {
-    yield* held.lost
-    yield* Effect.logWarning("connection to PostgreSQL lost, taking the stage's lock again").pipe(Effect.annotateLogs({ stage }))
-    const again = acquire(stage, home)
-    held = (yield* Effect.retry(again, { while: (error) => error._tag === "SqlError", schedule: Schedule.spaced(relockEvery) })).lock
-  }
-})
-
 const runStage = Effect.fnUntraced(function*(stage: StageName, { dataDir, settings }: Home) {
   switch (stage) {
     case "bronze":
@@ -71,12 +57,33 @@ const runStage = Effect.fnUntraced(function*(stage: StageName, { dataDir, settin
   }
 }, Effect.scoped)
 
-/** Runs a stage whose lock is held, until interrupted. */
-export const runLocked = (acquired: Acquired, home: Home) =>
-  Effect.raceFirst(
-    Effect.zipRight(runStage(acquired.stage, home), Effect.never),
-    keepLock(acquired, home)
-  )
+/**
+ * Runs the stage while its lock is held; answers when the lock is lost, after the stage has ended. Forked into a scope rather than raced: a raced
+ * fiber would go on while a failure elsewhere closes what it works with.
+ */
+const runWhileHeld = Effect.fnUntraced(function*({ lock, stage }: Acquired, home: Home) {
+  const end = yield* Deferred.make<void, Effect.Effect.Error<ReturnType<typeof runStage>>>()
+  yield* Effect.forkScoped(Effect.intoDeferred(Effect.zipRight(runStage(stage, home), Effect.never), end))
+  yield* Effect.forkScoped(Effect.intoDeferred(lock.lost, end))
+  yield* Deferred.await(end)
+}, Effect.scoped)
+
+/** Runs a stage whose lock is held, until interrupted. Where the lock is lost the stage ends, and goes on once it has the lock again. */
+export const runLocked = Effect.fn("Stages.runLocked")(function*(acquired: Acquired, home: Home) {
+  const health = yield* Stage.StageHealth
+  const { stage } = acquired
+  yield* runWhileHeld(acquired, home)
+  while (true) {
+    yield* Effect.logWarning("the stage's lock is lost, it waits for it").pipe(Effect.annotateLogs({ stage }))
+    yield* health.set(stage, "waiting", "its lock is lost: PostgreSQL is away, or another process runs the stage")
+    yield* Effect.scoped(Effect.gen(function*() {
+      const again = yield* acquire(stage, home).pipe(
+        Effect.retry({ while: ({ _tag }) => _tag === "SqlError" || _tag === "StageTaken", schedule: Schedule.spaced(relockEvery) })
+      )
+      yield* runWhileHeld(again, home)
+    }))
+  }
+})
 
 /** Takes the lock and runs the stage, until interrupted. */
 export const run = (stage: StageName, home: Home) =>

@@ -40,12 +40,24 @@ const describe = (path: string, error: unknown) =>
     remedy: "Choose another with --data-dir, or mend its permissions."
   })
 
+/** Appears whole or not at all, and of several first processes one writes it. */
+const writeDescription = Effect.fnUntraced(function*(path: string, file: string) {
+  const fs = yield* FileSystem.FileSystem
+  const temporary = `${file}.${yield* Random.nextIntBetween(0, 2 ** 31)}.tmp`
+  const text = Schema.encodeSync(Description)({ format: formatVersion, path })
+  yield* Effect.scoped(Effect.gen(function*() {
+    const opened = yield* fs.open(temporary, { flag: "wx" })
+    yield* opened.writeAll(new TextEncoder().encode(text))
+    yield* opened.sync
+  }))
+  // Fails where another was first: theirs counts.
+  yield* Effect.ignore(fs.link(temporary, file))
+  yield* fs.remove(temporary)
+})
+
 const checkDescription = Effect.fnUntraced(function*(path: string, file: string) {
   const fs = yield* FileSystem.FileSystem
-  if (!(yield* fs.exists(file))) {
-    yield* fs.writeFileString(file, Schema.encodeSync(Description)({ format: formatVersion, path }))
-    return
-  }
+  if (!(yield* fs.exists(file))) yield* writeDescription(path, file)
   const decoded = Schema.decodeEither(Description)(yield* fs.readFileString(file))
   if (Either.isLeft(decoded)) {
     return yield* new DataDirUnusable({

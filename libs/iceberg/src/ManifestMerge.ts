@@ -41,7 +41,7 @@ const smallest = (group: ReadonlyArray<ManifestFile>, targetSize: bigint): Reado
   const out: Array<ManifestFile> = []
   let size = 0n
   for (const manifest of ascending) {
-    const tooLarge = out.length >= 2 && manifest.manifestLength > 2n * size
+    const tooLarge = out.length >= 1 && manifest.manifestLength > 2n * size
     if (tooLarge || size + manifest.manifestLength > targetSize) break
     out.push(manifest)
     size += manifest.manifestLength

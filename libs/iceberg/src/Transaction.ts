@@ -8,8 +8,8 @@
  */
 import { Effect, Either, Schedule } from "effect"
 import { invariant } from "@voltlake/domain/Failure"
-import type { CommitConflict, CommitRetired, TableNotFound } from "./Catalog.ts"
-import { Catalog, CatalogError } from "./Catalog.ts"
+import type { CommitRetired, TableNotFound } from "./Catalog.ts"
+import { Catalog, CatalogError, CommitConflict } from "./Catalog.ts"
 import type { DataFile } from "./DataFile.ts"
 import * as RandomId from "./internal/RandomId.ts"
 import type { AddedFiles, StagedTable } from "./internal/StagedTable.ts"
@@ -18,7 +18,7 @@ import type { Snapshot, Summary } from "./Snapshot.ts"
 import { commitId as commitIdOf, commitIdKey } from "./Snapshot.ts"
 import type { TableReadError, TableWriteError } from "./TableFiles.ts"
 import { TableFiles } from "./TableFiles.ts"
-import type { TableIdentifier } from "./TableIdentifier.ts"
+import { render, type TableIdentifier } from "./TableIdentifier.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import type { Table } from "./Tables.ts"
 import { Tables } from "./Tables.ts"
@@ -176,7 +176,10 @@ const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
     })
     const found = committedIn(loaded, request.commitId)
     if (found.length > 0) {
-      invariant(found.length === loaded.length, `commit ${request.commitId} is in all of its tables or in none`)
+      // The tables were loaded one by one: a swap whose outcome was unknown may have become visible in between. Then all have it, once looked at again.
+      if (found.length < loaded.length) {
+        return yield* new CommitConflict({ table: render(request.changes[0]!.table), expected: request.commitId, found: undefined })
+      }
       yield* discardLosers(ledger, found)
       return { tables: found, wasCommitted: ledger.unresolved.length === 0 }
     }

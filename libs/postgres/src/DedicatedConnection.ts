@@ -4,6 +4,8 @@ import { Deferred, Duration, Effect, Redacted, type Scope } from "effect"
 import * as Pg from "pg"
 
 const connectLimit = Duration.seconds(10)
+/** How long the server may take to say goodbye; then the socket is closed, since a server that hangs must not keep this process. */
+const endLimit = Duration.seconds(2)
 /** The operating system asks an idle peer after so long, so that one which vanished without a word is noticed. */
 const keepAliveAfter = Duration.seconds(10)
 
@@ -16,6 +18,8 @@ export interface DedicatedConnection {
   readonly lost: Effect.Effect<void>
   /** Calls back for each notification on the channels that this session listens to. */
   readonly onNotification: (handle: (channel: string, payload: string) => void) => Effect.Effect<void>
+  /** Closes the socket without a word, for a server that no longer answers: the session's locks go with it. */
+  readonly abandon: Effect.Effect<void>
 }
 
 const failed = (message: string) => (cause: unknown) => new SqlError({ cause, message })
@@ -29,6 +33,12 @@ const make = (url: Redacted.Redacted, purpose: string): Pg.Client =>
     keepAliveInitialDelayMillis: Duration.toMillis(keepAliveAfter)
   })
 
+const destroySocket = (client: Pg.Client) =>
+  Effect.sync(() => {
+    // Not in the driver's types; the one way to close without the server's answer.
+    ;(client as unknown as { readonly connection: { readonly stream: { readonly destroy: () => void } } }).connection.stream.destroy()
+  })
+
 /** Connects; the scope's end closes. `purpose` shows in pg_stat_activity. */
 export const connect = (
   url: Redacted.Redacted,
@@ -36,18 +46,25 @@ export const connect = (
 ): Effect.Effect<DedicatedConnection, SqlError, Scope.Scope> =>
   Effect.gen(function*() {
     const lost = yield* Deferred.make<void>()
+    let isClosing = false
     const client = yield* Effect.acquireRelease(
       Effect.suspend(() => {
         const fresh = make(url, purpose)
         // Without a listener a broken connection would end the whole process.
         fresh.on("error", () => Deferred.unsafeDone(lost, Effect.void))
-        fresh.on("end", () => Deferred.unsafeDone(lost, Effect.void))
+        fresh.on("end", () => {
+          if (!isClosing) Deferred.unsafeDone(lost, Effect.void)
+        })
         return Effect.as(
           Effect.tryPromise({ try: () => fresh.connect(), catch: failed("Failed to acquire connection") }),
           fresh
         )
       }),
-      (open) => Effect.promise(() => open.end().catch(() => undefined))
+      (open) =>
+        Effect.promise(() => {
+          isClosing = true
+          return open.end().catch(() => undefined)
+        }).pipe(Effect.interruptible, Effect.timeoutOption(endLimit), Effect.zipRight(destroySocket(open)))
     )
     return {
       query: (text, values = []) =>
@@ -56,6 +73,7 @@ export const connect = (
           catch: failed("Failed to execute statement")
         }),
       lost: Deferred.await(lost),
+      abandon: destroySocket(client),
       onNotification: (handle) =>
         Effect.sync(() => {
           client.on("notification", (message) => handle(message.channel, message.payload ?? ""))

@@ -100,9 +100,13 @@ const joinPatiently = (server: Server) =>
 
 /** Gives the shared lock back; whoever then gets the exclusive one is the last and stops the server. */
 const leave = Effect.fnUntraced(function*(server: Server, connection: DedicatedConnection) {
-  yield* connection.query(`select pg_advisory_unlock_shared(${usersLock})`)
-  const [row] = yield* connection.query(`select pg_try_advisory_lock(${usersLock}) as last`)
-  if (row?.["last"] !== true) return
+  const isLast = yield* connection.query(`select pg_advisory_unlock_shared(${usersLock})`).pipe(
+    Effect.zipRight(connection.query(`select pg_try_advisory_lock(${usersLock}) as last`)),
+    Effect.map(([row]) => row?.["last"] === true),
+    Effect.interruptible,
+    Effect.timeoutOption(leaveLimit)
+  )
+  if (!Option.getOrElse(isLast, () => false)) return
   yield* Effect.logDebug("last user leaves, stopping the embedded PostgreSQL")
   yield* stop(server.cluster, server.binaries)
 })
@@ -113,7 +117,7 @@ const leave = Effect.fnUntraced(function*(server: Server, connection: DedicatedC
 const leaveUnjoined = Effect.fnUntraced(function*(server: Server) {
   if ((yield* inspect(server.cluster.data))._tag === "Absent") return
   yield* Effect.scoped(Effect.flatMap(takePart(server), ({ connection }) => leave(server, connection)))
-}, Effect.timeoutOption(leaveLimit))
+}, Effect.interruptible, Effect.timeoutOption(leaveLimit))
 
 /**
  * Makes sure that the data directory's server runs, and answers its URL. Until the scope closes, this process counts as

@@ -6,7 +6,7 @@
  * lock, and learns it by `lost`; it cannot learn it before somebody else may hold it, so what must never happen twice
  * needs a fence of its own (the commits have one).
  */
-import { Clock, Duration, Effect, Schedule, Schema, type Scope } from "effect"
+import { Clock, Duration, Effect, ExecutionStrategy, Exit, Schedule, Schema, Scope } from "effect"
 import { SqlError } from "@effect/sql/SqlError"
 import { hostname } from "node:os"
 import { connect, type DedicatedConnection } from "./DedicatedConnection.ts"
@@ -52,6 +52,7 @@ const patience = Duration.seconds(1)
 const patienceEvery = Duration.millis(50)
 const heartbeatEvery = Duration.seconds(5)
 const heartbeatLimit = Duration.seconds(15)
+const tidyLimit = Duration.seconds(2)
 
 const holderOf = Effect.fnUntraced(function*(connection: DedicatedConnection, name: string) {
   // Only the row of the session that holds the lock now; a killed holder leaves its row behind.
@@ -106,6 +107,13 @@ export const acquire = (
   purpose: string
 ): Effect.Effect<SessionLock, LockHeld | SqlError, PostgresUrl | Scope.Scope> =>
   Effect.gen(function*() {
+    // Of its own, so that a comer who is refused leaves no connection behind.
+    const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer, ExecutionStrategy.sequential))
+    return yield* hold(name, purpose).pipe(Scope.extend(scope), Effect.onError(() => Scope.close(scope, Exit.void)))
+  }).pipe(Effect.withSpan("SessionLock.acquire", { attributes: { name } }))
+
+const hold = (name: string, purpose: string) =>
+  Effect.gen(function*() {
     const connection = yield* connect(yield* PostgresUrl, `lock ${name}`)
     const deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(patience)
     while (!(yield* tryLock(connection, name))) {
@@ -113,11 +121,14 @@ export const acquire = (
       yield* Effect.sleep(patienceEvery)
     }
     yield* writeHolder(connection, name, purpose)
+    // Tidy only: without the session that holds the lock the row says nothing.
     yield* Effect.addFinalizer(() =>
-      Effect.ignore(
-        connection.query("delete from lake.lock_holder where name = $1 and backend_pid = pg_backend_pid()", [name])
+      connection.query("delete from lake.lock_holder where name = $1 and backend_pid = pg_backend_pid()", [name]).pipe(
+        Effect.ignore,
+        Effect.interruptible,
+        Effect.timeoutOption(tidyLimit)
       )
     )
-    const beating = yield* Effect.forkScoped(heartbeat(connection))
+    const beating = yield* Effect.forkScoped(Effect.zipRight(heartbeat(connection), connection.abandon))
     return { lost: Effect.raceFirst(connection.lost, Effect.asVoid(beating.await)) }
-  }).pipe(Effect.withSpan("SessionLock.acquire", { attributes: { name } }))
+  })

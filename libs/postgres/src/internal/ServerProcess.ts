@@ -23,7 +23,7 @@ export type ServerState =
 
 const absent: ServerState = { _tag: "Absent" }
 const stateEvery = Duration.millis(25)
-const stopLimit = Duration.seconds(60)
+const stopLimit = Duration.seconds(20)
 const portAttemptsMax = 5
 const sessionAttemptsMax = 100
 const logBytesMax = 8 * 1024 * 1024
@@ -247,13 +247,15 @@ export const ensureRunning = Effect.fn("ServerProcess.ensureRunning")(function*(
 export const stop = Effect.fn("ServerProcess.stop")(function*(cluster: Cluster, binaries: Binaries) {
   const state = yield* inspect(cluster.data)
   if (state._tag === "Absent") return
-  const seconds = String(Math.ceil(Duration.toSeconds(stopLimit)))
-  const stopping = ["stop", "-D", cluster.data, "-m", "fast", "-w", "-t", seconds]
+  // Asks only: the wait below sees the process itself, and has the limit.
+  const stopping = ["stop", "-D", cluster.data, "-m", "fast", "-W"]
   yield* run(program(binaries, "pg_ctl"), stopping, cluster.account)
   // The process outlives its lock file by a moment. One that is dead but not reaped has no command line any more.
   const running = Effect.suspend(() => (alive(state.pid) ? serves(state.pid, cluster.data) : Effect.succeed(false)))
   const gone = yield* running.pipe(
     Effect.repeat({ while: (still) => still, schedule: Schedule.spaced(stateEvery) }),
+    // Most often called by a finalizer, where a limit counts only over what may be interrupted.
+    Effect.interruptible,
     Effect.timeoutOption(stopLimit)
   )
   if (Option.isNone(gone)) {

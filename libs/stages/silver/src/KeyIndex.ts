@@ -8,13 +8,13 @@
  * Not guaranteed: speed for ever. Each batch's anti-join reads all keys, 16 bytes each, so its cost grows with history (see docs/BENCHMARKS.md).
  */
 import { FileSystem } from "@effect/platform"
-import { Effect, Either } from "effect"
+import { Duration, Effect, Either, Schedule } from "effect"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { dedupKeySql } from "@voltlake/domain/DecodeSql"
 import * as Position from "@voltlake/domain/Position"
 import { telemetryClean } from "@voltlake/domain/Tables"
 import type { Table } from "@voltlake/iceberg/Tables"
-import type { Connection } from "@voltlake/query-engine/QueryEngine"
+import type { Connection, QueryError } from "@voltlake/query-engine/QueryEngine"
 
 /** The table of keys, for anti-joins. Its one column is `dedup_key`. */
 export const keysTable = "silver_keys.held_key"
@@ -32,13 +32,19 @@ const attach = Effect.fnUntraced(function*(connection: Connection, path: string)
   yield* connection.rows(`SELECT table_uuid, position, (SELECT bit_xor(dedup_key)::VARCHAR FROM ${keysTable}) FROM ${coverageTable}`)
 })
 
-/** Opens the index; a file that cannot be opened is not worth keeping, since silver holds all of it. */
+/** Another process has the file open: the last holder of silver's lock, on its way out. Its file must be left alone. */
+const isHeldElsewhere = (error: QueryError) => error.reason.includes("Could not set lock on file")
+
+const heldFor = Schedule.intersect(Schedule.spaced(Duration.millis(200)), Schedule.recurs(150))
+
+/** Opens the index; a file that is damaged is not worth keeping, since silver holds all of it. */
 export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection, path: string) {
   const fs = yield* FileSystem.FileSystem
   // An attached file is the whole engine's, and would outlive the connection.
   yield* Effect.addFinalizer(() => Effect.ignore(connection.run("DETACH silver_keys")))
   yield* attach(connection, path).pipe(
-    Effect.catchAll((error) =>
+    Effect.retry({ while: isHeldElsewhere, schedule: heldFor }),
+    Effect.catchIf((error) => !isHeldElsewhere(error), (error) =>
       Effect.logWarning("key index cannot be opened, it is filled again from silver").pipe(
         Effect.annotateLogs({ path, reason: error.message }),
         Effect.zipRight(Effect.ignore(connection.run("DETACH silver_keys"))),

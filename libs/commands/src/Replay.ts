@@ -165,5 +165,5 @@ interface Checked {
 /** What is wrong with the arguments is said before anything is opened or made. */
 export const run = Effect.fn("Replay.run")(function*(options: ReplayOptions) {
   const checked: Checked = { speed: yield* parseSpeed(options.speed), bytes: yield* totalBytes(options.files) }
-  yield* Lake.use(options.dataDir, (opened) => Effect.scoped(replay(options, checked, { ...opened, purpose: "voltlake replay" })))
+  yield* Lake.use(options.dataDir, (opened) => Effect.scoped(replay(options, checked, { ...opened, purpose: "voltlake replay", whenStopped: "others go on" })))
 })

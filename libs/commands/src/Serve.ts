@@ -17,7 +17,7 @@ const serve = <A, E, R>(part: (opened: Lake.Opened) => Effect.Effect<A, E, R>) =
 /** Runs one stage until interrupted. */
 export const stage = (name: Stages.StageName) =>
   serve((opened) =>
-    Effect.zipRight(LakeSetup.ensure(opened.settings.ingest), Stages.run(name, { ...opened, purpose: `${name} process` }))
+    Effect.zipRight(LakeSetup.ensure(opened.settings.ingest), Stages.run(name, { ...opened, purpose: `${name} process`, whenStopped: "process ends" }))
   )
 
 /** Runs the simulator as the source, until interrupted. */

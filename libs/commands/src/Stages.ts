@@ -28,7 +28,16 @@ export class StageTaken extends Schema.TaggedError<StageTaken>()("StageTaken", {
   }
 }
 
+/** A stage stopped for an operator's decision (its reason is logged), and the process was there for nothing else. */
+export class StageEnded extends Schema.TaggedError<StageEnded>()("StageEnded", { stage: Schema.String }) {
+  override get message() {
+    return `the ${this.stage} stage stopped, see the error logged before`
+  }
+}
+
 export interface Home extends Opened {
+  /** What becomes of a stage that stopped: the other stages of the process go on, or the process ends. */
+  readonly whenStopped: "others go on" | "process ends"
   /** What the process is, for the message to a second comer: `voltlake start`. */
   readonly purpose: string
 }
@@ -62,8 +71,9 @@ const runStage = Effect.fnUntraced(function*(stage: StageName, { dataDir, settin
  * fiber would go on while a failure elsewhere closes what it works with.
  */
 const runWhileHeld = Effect.fnUntraced(function*({ lock, stage }: Acquired, home: Home) {
-  const end = yield* Deferred.make<void, Effect.Effect.Error<ReturnType<typeof runStage>>>()
-  yield* Effect.forkScoped(Effect.intoDeferred(Effect.zipRight(runStage(stage, home), Effect.never), end))
+  const end = yield* Deferred.make<void, StageEnded | Effect.Effect.Error<ReturnType<typeof runStage>>>()
+  const afterStop = home.whenStopped === "others go on" ? Effect.never : new StageEnded({ stage })
+  yield* Effect.forkScoped(Effect.intoDeferred(Effect.zipRight(runStage(stage, home), afterStop), end))
   yield* Effect.forkScoped(Effect.intoDeferred(lock.lost, end))
   yield* Deferred.await(end)
 }, Effect.scoped)

@@ -31,4 +31,4 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
 })
 
 export const run = (options: StartOptions) =>
-  Lake.use(options.dataDir, (opened) => Effect.scoped(everything(options, { ...opened, purpose: "voltlake start" })))
+  Lake.use(options.dataDir, (opened) => Effect.scoped(everything(options, { ...opened, purpose: "voltlake start", whenStopped: "others go on" })))

@@ -22,6 +22,12 @@ const withGaps = (points: ReadonlyArray<Point>): ReadonlyArray<Point> =>
     return before !== undefined && point[0] - before[0] > minuteMs ? [[before[0] + minuteMs, null], point] : [point]
   })
 
+/** With the year: replayed events may be old. */
+const range = ({ from, to }: { readonly from: number | undefined; readonly to: number | undefined }) =>
+  from === undefined || to === undefined ? "" : `: ${minuteText(from)} to ${minuteText(to)}`
+
+const minuteText = (ms: number) => new Date(ms).toISOString().slice(0, 16).replace("T", " ")
+
 const connections = { connecting: "connecting …", live: "live", lost: "connection lost, trying again" }
 
 const StageCard = ({ status }: { readonly status: StageStatus }) => (
@@ -65,7 +71,7 @@ export const App = () => {
           </div>
         </>
       )}
-      <p className="quiet caption">The latest minutes that have events, by event time in UTC. The battery is the least of the fleet.</p>
+      <p className="quiet caption">The latest minutes that have events, by event time in UTC{range(span)}. The battery is the least of the fleet.</p>
       <div className="charts">
         <Chart
           title="Tesla Battery Level Over Time"

@@ -19,22 +19,34 @@ export interface ChartProps {
   readonly max?: number
 }
 
+/** Read anew for each drawing: the page follows the system's light or dark scheme. */
+const cssColor = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
+
+const axisColors = () => ({
+  axisLabel: { color: cssColor("--quiet") },
+  axisLine: { lineStyle: { color: cssColor("--quiet") } }
+})
+
 const option = ({ title, kind, unit, color, points, from, to, max }: ChartProps) => ({
   animation: false,
   useUTC: true,
   textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-  title: { text: title, textStyle: { fontSize: 15, color: getComputedStyle(document.body).color } },
+  title: { text: title, textStyle: { fontSize: 15, color: cssColor("--text") } },
   grid: { left: 56, right: 20, top: 44, bottom: 24 },
   tooltip: { trigger: "axis" as const },
-  xAxis: { type: "time" as const, ...(from === undefined ? {} : { min: from - 60_000 }), ...(to === undefined ? {} : { max: to + 60_000 }) },
-  yAxis: { type: "value" as const, min: 0, ...(max === undefined ? {} : { max }), axisLabel: { formatter: `{value}${unit}` } },
+  xAxis: { type: "time" as const, ...(from === undefined ? {} : { min: from - 60_000 }), ...(to === undefined ? {} : { max: to + 60_000 }), ...axisColors() },
+  yAxis: { type: "value" as const, min: 0, ...(max === undefined ? {} : { max }), axisLabel: { formatter: `{value}${unit}`, color: cssColor("--quiet") }, splitLine: { lineStyle: { color: cssColor("--line") } } },
   series: [{
     type: kind,
     data: points.map(([minute, value]) => [minute, value]),
     connectNulls: false,
     itemStyle: { color },
     barMaxWidth: 24,
-    showSymbol: points.length < 30
+    // A point without neighbours has no line: its symbol is all there is of it.
+    showSymbol: true,
+    showAllSymbol: true,
+    symbol: "circle",
+    symbolSize: points.length < 60 ? 5 : 3
   }]
 })
 

@@ -4,7 +4,7 @@
  * With `--json` a command prints one JSON document on standard output and nothing else there; logs and progress go to standard error.
  */
 import { Args, Command, Options } from "@effect/cli"
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import * as DataDir from "@voltlake/embedded/DataDir"
 import { portConfig, sourceConfig } from "./StartConfig.ts"
 
@@ -25,7 +25,11 @@ const start = Command.make(
     dataDir,
     port: Options.integer("port").pipe(
       Options.withPseudoName("N"),
-      Options.withDescription("Port of the page on 127.0.0.1"),
+      Options.withDescription("Port of the page on 127.0.0.1; 0 takes any free one"),
+      Options.filterMap(
+        (port) => (port >= 0 && port <= 65_535 ? Option.some(port) : Option.none()),
+        "--port must be from 0 to 65535"
+      ),
       Options.withFallbackConfig(portConfig)
     ),
     source: Options.choice("source", ["simulator", "none"]).pipe(
@@ -88,5 +92,8 @@ const command = Command.make("voltlake").pipe(
   Command.withSubcommands([start, replay, status, verify, sql, pg])
 )
 
-/** Runs the command line given as `process.argv` is. */
-export const run = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })
+const parse = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })
+
+/** Runs the command line given as `process.argv` is. The parser takes no option after `-` (standard input), so that goes last. */
+export const run = (argv: ReadonlyArray<string>) =>
+  parse(argv.includes("-") ? [...argv.filter((argument) => argument !== "-"), "-"] : argv)

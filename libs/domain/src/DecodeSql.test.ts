@@ -59,6 +59,7 @@ const table: ReadonlyArray<readonly [name: string, value: string, expected: Expe
   ["a leading plus", rawBattery("+5"), "malformed_json"],
   ["two documents", text(`${JSON.stringify(good)}{}`), "malformed_json"],
   ["single quotes", text("{'event_id':'e1'}"), "malformed_json"],
+  ["an escape of an unpaired surrogate, which no UTF-8 text can hold", text("{\"event_id\":\"\\ud800\"}"), "malformed_json"],
   ["a byte order mark", text(`\ufeff${JSON.stringify(good)}`), "malformed_json"],
   ["a raw control character in a string", text(JSON.stringify({ ...good, x: "T" }).replace("\"T\"", "\"\t\"")), "malformed_json"],
   ["text that only looks lax, inside strings", event({ source: "NaN, inf ,] ,} \\\" Infinity" }), "clean"],

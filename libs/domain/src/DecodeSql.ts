@@ -62,7 +62,7 @@ const shown = (value: string) => `coalesce('"' || left(${value}, 60) || CASE WHE
 
 const idCause = (name: string) =>
   `CASE WHEN event_fields.${name} IS NULL OR event_fields.${name}::VARCHAR = 'null' THEN '${name} is absent or null'
-    WHEN ${name} IS NULL THEN '${name} is not a string: ' || ${shown(`event_fields.${name}::VARCHAR`)}
+    WHEN ${name} IS NULL THEN '${name} is not a string: ' || left(event_fields.${name}::VARCHAR, 60)
     WHEN ${name} = '' THEN '${name} is empty'
     WHEN strlen(${name}) > ${idBytesMax} THEN '${name} has ' || strlen(${name}) || ' bytes, at most ${idBytesMax} are allowed'
     ELSE '${name} contains the character U+0000' END`
@@ -100,12 +100,14 @@ const checks: ReadonlyArray<Check> = [
       WHEN octet_length("value") = 0 THEN 'the value is empty'
       WHEN text IS NULL THEN 'the value is not UTF-8'
       WHEN is_lax_json THEN 'the value has a trailing comma, NaN or Infinity, which JSON (RFC 8259) does not allow'
+      WHEN regexp_matches(text, '\\\\u[dD][89a-fA-F]') THEN 'the value is not JSON (RFC 8259), or holds an unpaired surrogate escape: ' || ${shown("text")}
       ELSE 'the value is not JSON (RFC 8259): ' || ${shown("text")} END`
   },
   {
     rule: "not_an_event",
     broken: "json_kind <> 'OBJECT'",
-    cause: `'the value is a JSON ' || lower(json_kind) || ', not an object'`
+    cause: `'the value is a JSON ' || CASE json_kind WHEN 'VARCHAR' THEN 'string' WHEN 'ARRAY' THEN 'array' WHEN 'NULL' THEN 'null'
+      WHEN 'BOOLEAN' THEN 'boolean' ELSE 'number' END || ', not an object'`
   },
   { rule: "missing_event_id", broken: idBroken("event_id"), cause: idCause("event_id") },
   { rule: "missing_vehicle_id", broken: idBroken("vehicle_id"), cause: idCause("vehicle_id") },

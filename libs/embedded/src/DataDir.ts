@@ -53,6 +53,8 @@ const writeDescription = Effect.fnUntraced(function*(path: string, file: string)
   // Fails where another was first: theirs counts.
   yield* Effect.ignore(fs.link(temporary, file))
   yield* fs.remove(temporary)
+  // A lake made inside a repository is none of its files.
+  yield* Effect.ignore(fs.writeFileString(`${path}/.gitignore`, "*\n", { flag: "wx" }))
 })
 
 const checkDescription = Effect.fnUntraced(function*(path: string, file: string) {

@@ -62,23 +62,30 @@ const isGzip = Effect.fnUntraced(function*(file: string) {
 
 type Bytes = Stream.Stream<Uint8Array, ReplayFileError, FileSystem.FileSystem>
 
-/** Bytes of a file, decompressed where it begins as gzip does, whatever its name; standard input is taken as it is. */
-const bytesOf = (file: string, onRead: (bytes: number) => void): Bytes => {
-  const count = (chunk: Uint8Array) => Effect.sync(() => onRead(chunk.length))
-  if (file === "-") {
-    return NodeStream.fromReadable<ReplayFileError, Uint8Array>(() => process.stdin, fault("standard input")).pipe(
-      Stream.tap(count)
-    )
-  }
-  return Stream.unwrap(Effect.gen(function*() {
+/** Whether standard input begins as gzip does; what was looked at is put back. */
+const isGzipInput = Effect.async<boolean>((resume) => {
+  process.stdin.once("readable", () => {
+    const head = process.stdin.read() as Buffer | null
+    // Null where there is no input at all.
+    if (head !== null) process.stdin.unshift(head)
+    resume(Effect.succeed(head !== null && head[0] === 0x1f && head[1] === 0x8b))
+  })
+})
+
+/** Bytes of a file or of standard input, decompressed where they begin as gzip does, whatever the name. */
+const bytesOf = (file: string, onRead: (bytes: number) => void): Bytes =>
+  Stream.unwrap(Effect.gen(function*() {
     const fs = yield* FileSystem.FileSystem
-    const gzip = yield* Effect.mapError(isGzip(file), fault(file))
-    const raw = fs.stream(file, { chunkSize: readBytes }).pipe(Stream.mapError(fault(file)), Stream.tap(count))
+    const name = file === "-" ? "standard input" : file
+    const gzip = file === "-" ? yield* isGzipInput : yield* Effect.mapError(isGzip(file), fault(file))
+    const raw = file === "-"
+      ? NodeStream.fromReadable<ReplayFileError, Uint8Array>(() => process.stdin, fault(name))
+      : Stream.mapError(fs.stream(file, { chunkSize: readBytes }), fault(name))
+    const counted = Stream.tap(raw, (chunk) => Effect.sync(() => onRead(chunk.length)))
     return gzip
-      ? raw.pipe(NodeStream.pipeThroughDuplex(() => zlib.createGunzip({ chunkSize: readBytes }), fault(file)))
-      : raw
+      ? counted.pipe(NodeStream.pipeThroughDuplex(() => zlib.createGunzip({ chunkSize: readBytes }), fault(name)))
+      : counted
   }))
-}
 
 /** Cuts a batch of lines into sends of bounded size. */
 const sends = (lines: ReadonlyArray<Uint8Array>): ReadonlyArray<ReadonlyArray<Uint8Array>> => {

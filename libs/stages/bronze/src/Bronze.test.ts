@@ -184,6 +184,22 @@ describe("Bronze", () => {
       expect(yield* stage.step).toBe("advanced")
       expect(yield* offsets).toHaveLength(103)
     }).pipe(inProcess, Effect.provide(StageLake.durable)))
+
+  it.effect("stops where the log dropped records while it waited for more", () =>
+    Effect.gen(function*() {
+      const interval = Duration.seconds(5)
+      const stage = yield* bronze({ commitInterval: interval })
+      yield* send(0, ["a"])
+      yield* stage.step
+      const step = yield* Effect.fork(Effect.zipRight(send(0, ["b", "c"]), Effect.flip(stage.step)))
+      yield* Effect.raceFirst(Effect.repeat(TestClock.sleeps(), { until: Chunk.isNonEmpty }), Fiber.join(step))
+      yield* (yield* EventLog).trim({ topic, partition: 0 }, 2n)
+      yield* TestClock.adjust(interval)
+      const stopped = yield* Fiber.join(step)
+      expect(stopped).toMatchObject({ _tag: "StageStopped", stage: "bronze" })
+      expect(stopped.message).toContain("dropped 1 records of telemetry_raw-0 (offsets 1 to 2)")
+      expect(yield* offsets).toEqual(["0/0"])
+    }).pipe(inProcess, Effect.provide(StageLake.durable)))
 })
 
 const quoted = (text: string) => (/['=\s]/.test(text) ? `'${text.replaceAll("'", "\\'")}'` : text)

@@ -13,7 +13,8 @@ import { telemetryRaw } from "@voltlake/domain/Tables"
 import { EventLog, type Header, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
-import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
+import { literal } from "@voltlake/query-engine/SqlText"
+import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
 
 export interface BronzeSettings {
   /** A commit waits this long for more records, unless a batch is full. */
@@ -120,7 +121,7 @@ const loadBatch = Effect.fnUntraced(function*(
     { type: "integer", at: (row) => row },
     { type: "headers", at: (row) => headers[row]! }
   ])
-  return `(SELECT '${topic.replaceAll("'", "''")}' AS topic, "partition", "offset", make_timestamp(sent_ms::BIGINT * 1000)::TIMESTAMPTZ AS "timestamp",
+  return `(SELECT ${literal(topic)} AS topic, "partition", "offset", make_timestamp(sent_ms::BIGINT * 1000)::TIMESTAMPTZ AS "timestamp",
     "key", "value", headers, make_timestamp(${BigInt(ingestedAtMs) * 1000n})::TIMESTAMPTZ AS ingested_at
     FROM ${batchTable} JOIN ${headersTable} USING (headers_id))`
 })
@@ -198,30 +199,29 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     })
   })
 
+  /** What the log holds, where bronze may go on in it. */
+  const checkedBounds = (progress: Progress.Progress) =>
+    Effect.tap(log.partitions(topic), (partitions) =>
+      Effect.forEach(partitions, (bounds) => checkBounds(progress, bounds, settings), { discard: true }))
+
   const step = Effect.gen(function*() {
-    const first = yield* log.partitions(topic)
     const table = yield* LakeTables.load(telemetryRaw)
-    yield* Effect.forEach(first, (bounds) => checkBounds(table.progress, bounds, settings), { discard: true })
+    const first = yield* checkedBounds(table.progress)
     const from = Position.make(first.map((bounds) => [bounds, resumeAt(table.progress, bounds).start] as const))
     const ends = Position.make(first.map((bounds) => [bounds, bounds.end] as const))
     const waiting = Position.lag(from, ends)
     if (waiting === 0n) return "idle" satisfies Outcome
     yield* linger(waiting)
-    const batch = yield* read(table.progress, yield* log.partitions(topic))
+    // Looked at again, for what came in the meantime, and for what the log may have dropped.
+    const batch = yield* read(table.progress, yield* checkedBounds(table.progress))
     if (batch.ranges.length === 0) return "idle" satisfies Outcome
     yield* commit(batch, table)
     yield* Ref.set(committedAtMs, Option.some(yield* Clock.currentTimeMillis))
     return "advanced" satisfies Outcome
   }).pipe(
-    Effect.catchTag("EquationBreach", (breach) =>
-      stopFor(breach.message, "Nothing was committed. Keep the data directory and report this as a bug.")),
+    stopOnBreach("bronze", "Nothing was committed. Keep the data directory and report this as a bug."),
     Effect.withSpan("Bronze.step")
   )
 
-  const stage: Stage<Effect.Effect.Error<typeof step>, Effect.Effect.Context<typeof step>> = {
-    name: "bronze",
-    step,
-    wake: log.appended(topic)
-  }
-  return stage
+  return makeStage("bronze", step, log.appended(topic))
 })

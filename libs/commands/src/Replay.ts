@@ -101,7 +101,7 @@ const waitForGold = Effect.fnUntraced(function*(ends: Position.Position) {
   const done = Effect.gen(function*() {
     const stopped = (yield* health.all).find((stage) => stage.state === "stopped")
     if (stopped !== undefined) return yield* new ReplayStuck({ reason: stopped.reason })
-    return (yield* GoldProgress.read(sql).pipe(Effect.map(Progress.position), Effect.map((at) => Position.reached(at, ends))))
+    return (yield* lagNow) === 0n
   })
   const telling = Effect.forever(Effect.zipRight(Effect.sleep(sayEvery), Effect.ignore(say)))
   yield* Effect.raceFirst(

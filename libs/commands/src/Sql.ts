@@ -8,6 +8,7 @@ import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { lakeTables, qualifiedName } from "@voltlake/domain/Tables"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { literal } from "@voltlake/query-engine/SqlText"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
 import * as Output from "./Output.ts"
@@ -70,7 +71,7 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
   }
   for (const [name, source] of Object.entries(goldTables)) if (named.has(name)) yield* fetchGold(connection, name, source)
   yield* connection.run(
-    `SET allowed_directories = ['${warehouse.replaceAll("'", "''")}/']; SET enable_external_access = false; SET lock_configuration = true`
+    `SET allowed_directories = [${literal(`${warehouse}/`)}]; SET enable_external_access = false; SET lock_configuration = true`
   )
 })
 

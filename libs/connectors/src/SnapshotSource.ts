@@ -12,8 +12,7 @@ import { positionKey } from "@voltlake/iceberg/Snapshot"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as Scan from "@voltlake/iceberg/Scan"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
-
-const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
+import { literal } from "@voltlake/query-engine/SqlText"
 
 /** SQL condition on columns `topic`, `partition`, `offset`. False for no ranges. */
 export const inRanges = (ranges: ReadonlyArray<Position.OffsetRange>): string =>

@@ -31,7 +31,7 @@ export const parseKey = (k: string): TopicPartition => {
   return { topic: k.slice(0, dash), partition: Number(k.slice(dash + 1)) }
 }
 
-export const orderTopicPartition: Order.Order<TopicPartition> = Order.make((a, b) =>
+const orderTopicPartition: Order.Order<TopicPartition> = Order.make((a, b) =>
   a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition < b.partition ? -1 : a.partition > b.partition ? 1 : 0
 )
 

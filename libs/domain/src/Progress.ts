@@ -9,8 +9,8 @@
  * {@link advance} is the rule that makes a table exactly once: a range is accepted only where the last one ended.
  */
 import { Either, Schema } from "effect"
-import type { OffsetRange, Position, TopicPartition } from "./Position.ts"
-import { key, parseKey } from "./Position.ts"
+import type { OffsetRange, Position } from "./Position.ts"
+import { key } from "./Position.ts"
 
 const Count = Schema.BigInt
 
@@ -151,8 +151,6 @@ export const total = (progress: Progress, counter: Total): bigint => {
   for (const p of progress.values()) sum += p[counter]
   return sum
 }
-
-export const partitions = (progress: Progress): ReadonlyArray<TopicPartition> => Array.from(progress.keys(), parseKey)
 
 const ProgressRecord = Schema.parseJson(Schema.Record({ key: Schema.String, value: PartitionProgress }))
 

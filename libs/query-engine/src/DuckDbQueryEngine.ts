@@ -21,6 +21,7 @@ import * as fs from "node:fs/promises"
 import { invariant } from "@voltlake/domain/Failure"
 import type { AppendColumn, ColumnStats, Connection, HeaderValue, SqlValue, WrittenFile } from "./QueryEngine.ts"
 import { QueryEngine, QueryError } from "./QueryEngine.ts"
+import { literal } from "./SqlText.ts"
 
 export interface DuckDbSettings {
   /** Memory that the engine may hold before it spills, in DuckDB's form, e.g. `256MB`. */
@@ -151,8 +152,6 @@ const appendSync = (
   appender.closeSync()
 }
 
-const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`
-
 const explainPrefix = /^\s*explain(\s+analyze)?\s/i
 
 /** What `json_serialize_sql` answers: it serialises statements that read, and no others. */
@@ -201,7 +200,7 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
         }))
       ),
     copyParquet: (query, path, fieldIds) => {
-      const sql = `COPY (${query}) TO '${path.replaceAll("'", "''")}' ` +
+      const sql = `COPY (${query}) TO ${literal(path)} ` +
         // Level 1: fresh files are small and soon compacted; it halves the time of level 3 for the same size or a fifth more.
         `(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, FIELD_IDS ${fieldIds}, RETURN_STATS)`
       return read(sql).pipe(
@@ -223,7 +222,7 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
         )
       ),
     readStatement: (sql) =>
-      read(`SELECT json_serialize_sql(${quoted(sql.replace(explainPrefix, ""))})::VARCHAR AS serialized`).pipe(
+      read(`SELECT json_serialize_sql(${literal(sql.replace(explainPrefix, ""))})::VARCHAR AS serialized`).pipe(
         Effect.flatMap((reader) => {
           const parsed = Schema.decodeUnknownEither(Serialized)(reader.getRowObjects()[0]?.["serialized"])
           if (Either.isLeft(parsed)) return new QueryError({ sql: cut(sql), reason: parsed.left.message })

@@ -6,6 +6,7 @@
  * abandoned at any instruction and run again.
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, HashMap, Layer, Queue, Ref, Schedule, Schema, Stream } from "effect"
+import { EquationBreach } from "@voltlake/domain/Progress"
 
 /** Something only an operator can decide. The stage does nothing more until it is started anew; the other stages go on. */
 export class StageStopped extends Schema.TaggedError<StageStopped>()("StageStopped", {
@@ -28,6 +29,22 @@ export interface Stage<E, R> {
   /** Hints that there may be work; missing some costs at most the poll interval. */
   readonly wake: Stream.Stream<unknown, unknown, R>
 }
+
+/** A stage of these parts. */
+export const make = <E, R>(
+  name: string,
+  step: Stage<E, R>["step"],
+  wake: Stage<E, R>["wake"]
+): Stage<E, R> => ({ name, step, wake })
+
+/** A step in which an equation does not hold has committed nothing; the stage stops, since a repetition would not hold either. */
+export const stopOnBreach = (stage: string, remedy: string) =>
+<A, E, R>(step: Effect.Effect<A, E, R>): Effect.Effect<A, Exclude<E, EquationBreach> | StageStopped, R> =>
+  Effect.catchIf(
+    step,
+    (error: E | EquationBreach): error is EquationBreach => error instanceof EquationBreach,
+    (breach) => new StageStopped({ stage, reason: breach.message, remedy })
+  ) as Effect.Effect<A, Exclude<E, EquationBreach> | StageStopped, R>
 
 export interface RunnerSettings {
   /** Longest wait for a wake-up that was missed. */

@@ -15,7 +15,7 @@ import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
 import { signals } from "@voltlake/domain/TelemetryEvent"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
-import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
+import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
 import * as GoldProgress from "./GoldProgress.ts"
 import * as PartialsSql from "./PartialsSql.ts"
 
@@ -131,15 +131,9 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,
-    Effect.catchTag("EquationBreach", (breach) =>
-      stopFor(breach.message, "Nothing was merged. Run `voltlake verify` to see what differs.")),
+    stopOnBreach("gold", "Nothing was merged. Run `voltlake verify` to see what differs."),
     Effect.withSpan("Gold.step")
   )
 
-  const stage: Stage<Effect.Effect.Error<typeof step>, Effect.Effect.Context<typeof step>> = {
-    name: "gold",
-    step,
-    wake: wakeups.of(qualifiedName(telemetryClean))
-  }
-  return stage
+  return makeStage("gold", step, wakeups.of(qualifiedName(telemetryClean)))
 })

@@ -7,7 +7,7 @@
 import { Config, Duration, Effect, Stream } from "effect"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
-import { defaultSettings, type Outcome, type RunnerSettings, type Stage } from "@voltlake/stage-runner/Stage"
+import { defaultSettings, make as makeStage, type Outcome, type RunnerSettings } from "@voltlake/stage-runner/Stage"
 
 export interface CleanerSettings {
   readonly gracePeriod: Duration.Duration
@@ -45,6 +45,5 @@ export const make = Effect.fn("Cleaner.make")(function*(settings: CleanerSetting
     return "advanced" satisfies Outcome
   }).pipe(Effect.withSpan("Cleaner.step"))
 
-  const stage: Stage<Effect.Effect.Error<typeof step>, never> = { name: "maintenance", step, wake: Stream.never }
-  return stage
+  return makeStage("maintenance", step, Stream.never)
 })

@@ -15,15 +15,14 @@ import * as Position from "@voltlake/domain/Position"
 import { telemetryClean } from "@voltlake/domain/Tables"
 import type { Table } from "@voltlake/iceberg/Tables"
 import type { Connection, QueryError } from "@voltlake/query-engine/QueryEngine"
+import { literal } from "@voltlake/query-engine/SqlText"
 
 /** The table of keys, for anti-joins. Its one column is `dedup_key`. */
 export const keysTable = "silver_keys.held_key"
 const coverageTable = "silver_keys.coverage"
 
-const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`
-
 const attach = Effect.fnUntraced(function*(connection: Connection, path: string) {
-  yield* connection.run(`ATTACH ${quoted(path)} AS silver_keys`)
+  yield* connection.run(`ATTACH ${literal(path)} AS silver_keys`)
   yield* connection.run(`
     CREATE TABLE IF NOT EXISTS ${keysTable} AS SELECT ${dedupKeySql} AS dedup_key FROM (SELECT '' AS vehicle_id, '' AS event_id) WHERE false;
     CREATE TABLE IF NOT EXISTS ${coverageTable} (table_uuid VARCHAR, position VARCHAR);
@@ -64,7 +63,7 @@ const coverage = Effect.fnUntraced(function*(connection: Connection, tableUuid: 
 })
 
 const cover = (tableUuid: string, position: Position.Position) =>
-  `DELETE FROM ${coverageTable}; INSERT INTO ${coverageTable} VALUES (${quoted(tableUuid)}, ${quoted(Position.encode(position))});`
+  `DELETE FROM ${coverageTable}; INSERT INTO ${coverageTable} VALUES (${literal(tableUuid)}, ${literal(Position.encode(position))});`
 
 const inTransaction = (connection: Connection, sql: string) =>
   connection.run(`BEGIN; ${sql} COMMIT;`).pipe(Effect.tapError(() => Effect.ignore(connection.run("ROLLBACK"))))

@@ -16,7 +16,7 @@ import { qualifiedName, telemetryClean, telemetryRaw, telemetryRejected } from "
 import { Wakeups } from "@voltlake/connectors/Wakeups"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine, type SqlValue } from "@voltlake/query-engine/QueryEngine"
-import { type Outcome, type Stage, StageStopped } from "@voltlake/stage-runner/Stage"
+import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
 import * as KeyIndex from "./KeyIndex.ts"
 
 export interface SilverSettings {
@@ -184,15 +184,9 @@ export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, set
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,
-    Effect.catchTag("EquationBreach", (breach) =>
-      stopFor(breach.message, "Nothing was committed. Run `voltlake verify` to see which rows are missing.")),
+    stopOnBreach("silver", "Nothing was committed. Run `voltlake verify` to see which rows are missing."),
     Effect.withSpan("Silver.step")
   )
 
-  const stage: Stage<Effect.Effect.Error<typeof step>, Effect.Effect.Context<typeof step>> = {
-    name: "silver",
-    step,
-    wake: wakeups.of(qualifiedName(telemetryRaw))
-  }
-  return stage
+  return makeStage("silver", step, wakeups.of(qualifiedName(telemetryRaw)))
 })

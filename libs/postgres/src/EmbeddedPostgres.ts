@@ -10,6 +10,7 @@
  */
 import { Clock, Duration, Effect, ExecutionStrategy, Exit, Option, Redacted, Ref, Schedule, Scope } from "effect"
 import type { SqlError } from "@effect/sql/SqlError"
+import { rm } from "node:fs/promises"
 import { join } from "node:path"
 import { connect, type DedicatedConnection } from "./DedicatedConnection.ts"
 import {
@@ -20,7 +21,8 @@ import {
 } from "./EmbeddedPostgresError.ts"
 import { type Binaries, locate } from "./internal/Binaries.ts"
 import * as Cluster from "./internal/Cluster.ts"
-import { ensureRunning, inspect, stop } from "./internal/ServerProcess.ts"
+import { attempt } from "./internal/FileAccess.ts"
+import { ensureRunning, inspect, stop as stopServer } from "./internal/ServerProcess.ts"
 import { systemFolder, systemFolders } from "./internal/SystemFolder.ts"
 import { faultOf } from "./SqlFault.ts"
 
@@ -108,7 +110,7 @@ const leave = Effect.fnUntraced(function*(server: Server, connection: DedicatedC
   )
   if (!Option.getOrElse(isLast, () => false)) return
   yield* Effect.logDebug("last user leaves, stopping the embedded PostgreSQL")
-  yield* stop(server.cluster, server.binaries)
+  yield* stopServer(server.cluster, server.binaries)
 })
 
 /**
@@ -169,11 +171,59 @@ const keepJoined = (
     Effect.forever
   )
 
-/** The URL of the data directory's running server. Starts nothing. */
-export const urlOf = Effect.fn("EmbeddedPostgres.urlOf")(function*(dataDir: string) {
+export interface RunningServer {
+  readonly url: Redacted.Redacted
+  readonly port: number
+  readonly pid: number
+  /** Path of its log. */
+  readonly log: string
+}
+
+/** The data directory's running server. Starts nothing. */
+export const serverOf = Effect.fn("EmbeddedPostgres.serverOf")(function*(dataDir: string) {
   const folder = yield* Cluster.findHome(dataDir)
   if (folder === undefined) return yield* new NoServerRunning({ dataDir })
   const state = yield* inspect(join(folder, "cluster", "data"))
   if (state._tag !== "Ready") return yield* new NoServerRunning({ dataDir })
-  return urlAt(yield* Cluster.open({ folder, account: undefined }), state.port)
+  const cluster = yield* Cluster.open({ folder, account: undefined })
+  return { url: urlAt(cluster, state.port), port: state.port, pid: state.pid, log: cluster.log } satisfies RunningServer
+})
+
+/** The URL of the data directory's running server. Starts nothing. */
+export const urlOf = (dataDir: string) => Effect.map(serverOf(dataDir), ({ url }) => url)
+
+/**
+ * Starts the data directory's server where none runs, without becoming a user of it: it runs until {@link stop}, unless
+ * a user comes and is the last to leave. `port`, of 127.0.0.1, is taken where it is free; without one, the last start's.
+ */
+export const start = Effect.fn("EmbeddedPostgres.start")(function*(
+  dataDir: string,
+  port?: number,
+  options: EmbeddedOptions = { systemFolders }
+) {
+  const { binaries, cluster } = yield* prepare(dataDir, options)
+  yield* ensureRunning(cluster, binaries, startLimit, port)
+  return yield* serverOf(dataDir)
+})
+
+/** Stops the data directory's server, whoever uses it. Does nothing where none runs. */
+export const stop = Effect.fn("EmbeddedPostgres.stop")(function*(
+  dataDir: string,
+  options: EmbeddedOptions = { systemFolders }
+) {
+  if ((yield* Cluster.findHome(dataDir)) === undefined) return
+  const { binaries, cluster } = yield* prepare(dataDir, options)
+  yield* stopServer(cluster, binaries)
+})
+
+/** Stops the server and removes its data, wherever they lie. */
+export const remove = Effect.fn("EmbeddedPostgres.remove")(function*(
+  dataDir: string,
+  options: EmbeddedOptions = { systemFolders }
+) {
+  yield* stop(dataDir, options)
+  const folder = yield* Cluster.findHome(dataDir)
+  for (const path of [folder, join(dataDir, "postgres")]) {
+    if (path !== undefined) yield* attempt(path, () => rm(path, { recursive: true, force: true }))
+  }
 })

@@ -13,10 +13,12 @@ import { join, resolve } from "node:path"
 import { attempt, exists, remove } from "./internal/Files.ts"
 import { withLock } from "./internal/FolderLock.ts"
 import * as Kafka from "./Kafka.ts"
+import * as PostgresServer from "./PostgresServer.ts"
+import * as S3Server from "./S3Server.ts"
 import type { Server, ServerName, StackOptions } from "./Server.ts"
 import { NotUp, StackUnusable } from "./StackError.ts"
 
-export const servers: ReadonlyArray<Server> = [Kafka.server]
+export const servers: ReadonlyArray<Server> = [Kafka.server, S3Server.server, PostgresServer.server]
 
 /** The variable that names a server from elsewhere, and what else its clients need. */
 const variables: Readonly<Record<ServerName, { readonly address: string; readonly others: ReadonlyArray<string> }>> = {

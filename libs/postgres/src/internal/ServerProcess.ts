@@ -113,11 +113,12 @@ const portFree = (port: number) =>
   })
 
 /**
- * The last start's port if it is still free, so that tools that were told an address go on working; else any free one.
+ * The wanted port, else the last start's, if it is still free, so that tools that were told an address go on working;
+ * otherwise any free one.
  */
-const choosePort = Effect.fnUntraced(function*(data: string, attempted: number) {
+const choosePort = Effect.fnUntraced(function*(data: string, attempted: number, wanted: number | undefined) {
   const options = yield* readIfThere(join(data, "postmaster.opts"))
-  const last = Number(/"-p" "(\d+)"/.exec(options ?? "")?.[1])
+  const last = wanted ?? Number(/"-p" "(\d+)"/.exec(options ?? "")?.[1])
   const kept = last > 0 && attempted === 0 ? yield* portFree(last) : undefined
   return kept ?? (yield* portFree(0)) ?? 0
 })
@@ -180,9 +181,15 @@ const launchVisibly = Effect.fnUntraced(function*(cluster: Cluster, binaries: Bi
 }, Effect.uninterruptible)
 
 /** Starts a server. Answers when one is ready (another process's may have won), or when ours ended, with why. */
-const start = Effect.fnUntraced(function*(cluster: Cluster, binaries: Binaries, attempted: number, deadlineMs: number) {
+const start = Effect.fnUntraced(function*(
+  cluster: Cluster,
+  binaries: Binaries,
+  attempted: number,
+  deadlineMs: number,
+  wanted: number | undefined
+) {
   yield* removeForeignLock(cluster.data)
-  const port = yield* choosePort(cluster.data, attempted)
+  const port = yield* choosePort(cluster.data, attempted, wanted)
   const { exited, logOffset } = yield* launchVisibly(cluster, binaries, port)
   for (;;) {
     const state = yield* inspect(cluster.data)
@@ -206,13 +213,14 @@ const startFailed = (cluster: Cluster, how: string, log: string) => {
 }
 
 /**
- * Waits for the server of a cluster to be ready, starting one where none runs. Recovery after a crash counts as
- * waiting.
+ * Waits for the server of a cluster to be ready, starting one where none runs, on `port` where that is free. Recovery
+ * after a crash counts as waiting.
  */
 export const ensureRunning = Effect.fn("ServerProcess.ensureRunning")(function*(
   cluster: Cluster,
   binaries: Binaries,
-  limit: Duration.Duration
+  limit: Duration.Duration,
+  port?: number
 ) {
   const deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(limit)
   let attempted = 0
@@ -224,7 +232,7 @@ export const ensureRunning = Effect.fn("ServerProcess.ensureRunning")(function*(
       return yield* startFailed(cluster, how, yield* tailFrom(cluster.log, 0))
     }
     if (state._tag === "Absent") {
-      const failure = yield* start(cluster, binaries, attempted, deadline)
+      const failure = yield* start(cluster, binaries, attempted, deadline, port)
       // Two starters at once: one of the servers gives way, and the other's is good for both.
       const lostRace = failure !== undefined &&
         ((yield* inspect(cluster.data))._tag !== "Absent" || failure.log.includes("postmaster.pid\" already exists"))

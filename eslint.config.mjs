@@ -16,6 +16,7 @@ const depConstraints = [
 const sdk = (name, files) => ({ name, files })
 const sdks = [
   sdk("@duckdb/node-api", ["libs/query-engine/src/DuckDb*.ts"]),
+  sdk("@aws-sdk/client-s3", ["libs/object-store/src/S3*.ts"]),
   sdk("pg", ["libs/postgres/src/**"]),
   sdk("avsc", ["libs/iceberg/src/**"]),
   sdk("lossless-json", ["libs/iceberg/src/**"]),

@@ -2,6 +2,7 @@
 import { Args, Command, Options } from "@effect/cli"
 import { Config, Console, Effect } from "effect"
 import * as Output from "@voltlake/commands/Output"
+import * as Held from "./Held.ts"
 import type { ServerName } from "./Server.ts"
 import * as Stack from "./Stack.ts"
 import { StackUnusable } from "./StackError.ts"
@@ -46,6 +47,20 @@ const up = Command.make("up", { dir, json, kafkaJvm, s3, some }, (options) =>
     Command.withDescription("Start what does not run, and leave it running")
   )
 
+const fetch = Command.make("fetch", { dir, json, s3 }, (options) =>
+  Effect.gen(function*() {
+    const rows = yield* Stack.fetch(options.dir, { ...Stack.defaults, s3: options.s3 })
+    if (options.json) yield* Output.json(rows)
+    else yield* Output.table(["server", "missing"], rows.map((row) => [row.server, row.missing ?? "nothing"]))
+    if (rows.some(({ missing }) => missing !== null)) {
+      return yield* new StackUnusable({ path: options.dir, reason: "not every server can run on this machine" })
+    }
+  })).pipe(Command.withDescription("Fetch and build the programs, and start nothing"))
+
+const hold = Command.make("hold", { kafkaJvm, s3 }, Held.run).pipe(
+  Command.withDescription("Run a stack in a temporary folder until standard input closes, then remove it: for test runs")
+)
+
 const down = Command.make("down", { dir, some }, (options) => Stack.down(options.dir, options.some)).pipe(
   Command.withDescription("Stop what runs; data stays")
 )
@@ -81,7 +96,7 @@ const env = Command.make("env", { dir }, (options) => printEnv(options.dir)).pip
 
 const command = Command.make("stack").pipe(
   Command.withDescription("Kafka, S3 and PostgreSQL as processes of this machine, without Docker"),
-  Command.withSubcommands([up, down, wipe, status, env, restart, kill])
+  Command.withSubcommands([up, down, wipe, status, env, restart, kill, fetch, hold])
 )
 
 export const run = Command.run(command, { name: "Stack", version: "0.1.0", executable: "npm run stack --" })

@@ -91,6 +91,9 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# A killed broker is let in again when its session has expired. Default 9 s; still longer than a busy machine keeps a heartbeat waiting.
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 `
 
 interface Runtime {
@@ -148,6 +151,7 @@ const ask = (port: number) =>
 export const server: Server = {
   name,
   title: () => Effect.succeed(`Kafka ${Versions.kafka}`),
+  fetch: () => Effect.zipRight(findJava, jars),
   logFile: (dir) => Effect.succeed(Detached.logFile(dir, name)),
   pid: (dir) => Detached.running(dir, name),
   check: Effect.fn("Kafka.check")(function*(dir: string) {

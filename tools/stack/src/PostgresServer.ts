@@ -53,6 +53,8 @@ const pid = (dir: string) =>
 export const server: Server = {
   name,
   title: () => Effect.succeed("PostgreSQL 18, embedded"),
+  // npm installed it; where it has none for this machine, starting says so.
+  fetch: () => Effect.void,
   logFile: (dir) => Effect.map(readSettings(dir), (settings) => settings?.log ?? ""),
   pid,
   check: Effect.fn("PostgresServer.check")(function*(dir: string) {

@@ -123,6 +123,7 @@ const launch = Effect.fnUntraced(function*(dir: string, command: string, setting
 export const server: Server = {
   name,
   title: (dir) => Effect.map(readSettings(dir), (settings) => modules[settings?.kind ?? "versitygw"].title),
+  fetch: ({ s3 }) => program(s3),
   logFile: (dir) => Effect.succeed(Detached.logFile(dir, name)),
   pid: (dir) => Detached.running(dir, name),
   check: Effect.fn("S3Server.check")(function*(dir: string) {

@@ -13,8 +13,10 @@ export interface StackOptions {
 
 export interface Server {
   readonly name: ServerName
-  /** What it is, with its version, such as `Kafka 4.3.1`; of a server that was never started, what would be. */
+  /** What it is, with its version, such as `Kafka 4.3.1`. */
   readonly title: (dir: string) => Effect.Effect<string, StackError>
+  /** Fetches or builds its programs where they are not in the cache, and checks that what it needs of the machine is there. */
+  readonly fetch: (options: StackOptions) => Effect.Effect<void, StackError>
   readonly logFile: (dir: string) => Effect.Effect<string, StackError>
   /** Process id, where it runs. */
   readonly pid: (dir: string) => Effect.Effect<number | undefined, StackError>

@@ -49,16 +49,42 @@ const external = Effect.fnUntraced(function*(dir: string, server: Server) {
   return set
 })
 
-const makeFolder = (dir: string) =>
-  attempt(dir, async () => {
-    await fs.mkdir(dir, { recursive: true })
-    // Passable for the account that PostgreSQL runs under where this one is root; what is secret below has a mode of its own.
-    await fs.chmod(dir, 0o755)
-    await fs.writeFile(join(dir, ".gitignore"), "*\n")
-  })
+/** Marks a folder as a stack's, so that nothing else is ever written to or removed. */
+const marker = "voltlake-stack"
+
+/** Makes the folder a stack's. Refuses one that holds other things. */
+const makeFolder = Effect.fnUntraced(function*(dir: string) {
+  yield* attempt(dir, () => fs.mkdir(dir, { recursive: true }))
+  if (yield* exists(join(dir, marker))) return
+  if ((yield* attempt(dir, () => fs.readdir(dir))).some((name) => name !== ".gitignore")) {
+    return yield* new StackUnusable({ path: dir, reason: "holds other things than a stack; choose another folder with --dir" })
+  }
+  // Passable for the account that PostgreSQL runs under where this one is root; what is secret below has a mode of its own.
+  yield* attempt(dir, () => fs.chmod(dir, 0o755))
+  yield* attempt(dir, () => fs.writeFile(join(dir, ".gitignore"), "*\n"))
+  yield* attempt(dir, () => fs.writeFile(join(dir, marker), "A stack of npm run stack. Remove it with: npm run stack -- wipe\n"))
+})
 
 const chosen = (names: ReadonlyArray<ServerName>) =>
   servers.filter(({ name }) => names.length === 0 || names.includes(name))
+
+export interface Fetched {
+  readonly server: ServerName
+  /** Why it cannot run on this machine; null where it can. */
+  readonly missing: string | null
+}
+
+/** Fetches or builds the programs of the servers that `up` would start, and tells of each what is missing. Starts nothing. */
+export const fetch = Effect.fn("Stack.fetch")(function*(folder: string, options: StackOptions = defaults) {
+  const dir = resolve(folder)
+  return yield* Effect.forEach(servers, (server) =>
+    Effect.gen(function*() {
+      if ((yield* external(dir, server)) === undefined) yield* server.fetch(options)
+    }).pipe(Effect.match({
+      onFailure: (error): Fetched => ({ server: server.name, missing: error.message }),
+      onSuccess: (): Fetched => ({ server: server.name, missing: null })
+    })), { concurrency: "unbounded" })
+})
 
 /** Starts what does not run, all at once, and returns when each of them serves. Without names: every server. */
 export const up = Effect.fn("Stack.up")(function*(
@@ -85,7 +111,7 @@ export const down = Effect.fn("Stack.down")(function*(folder: string, names: Rea
 export const wipe = Effect.fn("Stack.wipe")(function*(folder: string) {
   const dir = resolve(folder)
   if (!(yield* exists(dir))) return
-  if (!(yield* exists(join(dir, ".gitignore")))) return yield* new StackUnusable({ path: dir, reason: "holds no stack" })
+  if (!(yield* exists(join(dir, marker)))) return yield* new StackUnusable({ path: dir, reason: "holds no stack" })
   yield* withLock(dir, Effect.forEach(
     servers,
     (server) => Effect.zipRight(server.stop(dir), server.wipe(dir)),

@@ -1,10 +1,10 @@
 /**
  * The port for the durable, partitioned log of records that the ingest stage writes and bronze reads.
- * Adapters: PostgresEventLog (embedded default), MemoryEventLog (tests); Kafka later.
+ * Adapters: KafkaEventLog (production), PostgresEventLog (embedded default), MemoryEventLog (tests).
  */
-import { Context, type Effect, Schema, type Stream } from "effect"
+import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
 import { Outcome } from "@voltlake/domain/Failure"
-import type { OffsetRange, TopicPartition } from "@voltlake/domain/Position"
+import type { OffsetRange, Position, TopicPartition } from "@voltlake/domain/Position"
 
 export interface Header {
   readonly key: string
@@ -69,12 +69,47 @@ export class OffsetOutOfRange extends Schema.TaggedError<OffsetOutOfRange>()("Of
   }
 }
 
+/** A partition that is a reader's to work. */
+export interface Assignment extends PartitionBounds {
+  /** Another number than before says that somebody else may have worked the partition in between. */
+  readonly generation: number
+}
+
+export interface ReadLimits {
+  readonly recordsMax: number
+  readonly bytesMax: number
+}
+
 /**
- * Guarantees: offsets of a partition are dense and in commit order, so a reader that has seen offset n has seen all below; an acknowledged
- * append is durable; a record's bytes at an offset never change.
- * Not guaranteed: that a failed append left nothing (see `outcome`); atomicity over partitions is the adapter's own.
+ * Reads one topic, as a member of a group whose members share its partitions. The group only says who should work what: two members may think for
+ * a while that a partition is theirs, so whoever reads must not rely on being alone.
+ */
+export interface LogReader {
+  /** The partitions that are this reader's now. Empty while the group is being formed. */
+  readonly assigned: Effect.Effect<ReadonlyArray<Assignment>, EventLogError>
+  /**
+   * Reads an assigned partition from `offset`, at most about `limits` (at least one record where there is one). At the end of the log it answers an
+   * empty range; an empty range below the end says that the log holds back what comes (an open transaction).
+   */
+  readonly read: (
+    tp: TopicPartition,
+    offset: bigint,
+    limits: ReadLimits
+  ) => Effect.Effect<RecordBatch, EventLogError | OffsetOutOfRange | UnknownTopicPartition>
+  /** Emits whenever there may be more to read, or other partitions; hints only: readers also poll. */
+  readonly arrivals: Stream.Stream<void, EventLogError>
+  /** Tells the log's own tools how far the group has come, where it has such. Nothing reads it back, and nothing rests on it. */
+  readonly announce: (position: Position) => Effect.Effect<void>
+}
+
+/**
+ * Guarantees: an offset is given to one record, and offsets are in commit order, so a reader that has seen offset n has seen all below; an
+ * acknowledged append is durable; a record's bytes at an offset never change while the log is the same (see `identity`).
+ * Not guaranteed: that every offset holds a record; that a failed append left nothing (see `outcome`); atomicity over partitions.
  */
 export class EventLog extends Context.Tag("@voltlake/event-log/EventLog")<EventLog, {
+  /** Names the log itself (a cluster, a database): another name, another log, whatever the topic is called. */
+  readonly identity: Effect.Effect<string, EventLogError>
   /** Creates the topic, or adds partitions to it; never removes any. */
   readonly ensureTopic: (topic: string, partitions: number) => Effect.Effect<void, EventLogError>
   readonly partitions: (topic: string) => Effect.Effect<ReadonlyArray<PartitionBounds>, EventLogError>
@@ -83,16 +118,8 @@ export class EventLog extends Context.Tag("@voltlake/event-log/EventLog")<EventL
     topic: string,
     records: ReadonlyMap<number, ReadonlyArray<NewRecord>>
   ) => Effect.Effect<ReadonlyArray<OffsetRange>, EventLogError | UnknownTopicPartition>
-  /**
-   * Reads from `offset`, at most about `limits` (at least one record where there is one). At the end of the log it answers an empty range.
-   */
-  readonly read: (
-    tp: TopicPartition,
-    offset: bigint,
-    limits: { readonly recordsMax: number; readonly bytesMax: number }
-  ) => Effect.Effect<RecordBatch, EventLogError | OffsetOutOfRange | UnknownTopicPartition>
-  /** Emits whenever the topic may have grown; hints only: readers also poll. */
-  readonly appended: (topic: string) => Stream.Stream<void, EventLogError>
+  /** Joins the group that reads the topic, until the scope closes. */
+  readonly open: (topic: string, group: string) => Effect.Effect<LogReader, EventLogError, Scope.Scope>
   /** Drops what lies wholly below `offset` (retention). `first` afterwards is at most `offset`. */
   readonly trim: (tp: TopicPartition, offset: bigint) => Effect.Effect<void, EventLogError | UnknownTopicPartition>
 }>() {}

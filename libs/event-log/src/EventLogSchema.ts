@@ -97,6 +97,11 @@ export const migrations: ReadonlyArray<Migration> = [
         update log.partition set first_offset = kept where topic = in_topic and partition = in_partition;
       end if;
     end $function$;
+  `),
+  // A row rather than the server's own identifier: a dump that is restored elsewhere is the same log.
+  fromSql("event-log/identity", `
+    create table log.identity (id uuid not null default gen_random_uuid());
+    insert into log.identity default values;
   `)
 ]
 

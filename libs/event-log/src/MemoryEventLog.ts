@@ -2,7 +2,7 @@
  * A log in this process's memory, for tests. It keeps the records as they were given: they must not be changed
  * afterwards.
  */
-import { Chunk, Effect, Layer, PubSub, Stream } from "effect"
+import { Chunk, Effect, Layer, PubSub, Random, Stream } from "effect"
 import type { OffsetRange, TopicPartition } from "@voltlake/domain/Position"
 import {
   EventLog,
@@ -10,9 +10,11 @@ import {
   type LogRecord,
   type NewRecord,
   OffsetOutOfRange,
+  type ReadLimits,
   UnknownTopicPartition
 } from "./EventLog.ts"
 import { recordSize } from "./RecordsBinary.ts"
+import { soleReader } from "./SoleReader.ts"
 import { topicFault } from "./Topic.ts"
 
 const hintsMax = 64
@@ -24,6 +26,7 @@ interface Partition {
 
 /** A new log without topics. */
 export const make = Effect.gen(function*() {
+  const identity = `memory-${(yield* Random.nextInt).toString(36)}`
   const topics = new Map<string, Array<Partition>>()
   const grown = yield* PubSub.sliding<string>(hintsMax)
 
@@ -66,7 +69,7 @@ export const make = Effect.gen(function*() {
   const read = Effect.fn("MemoryEventLog.read")(function*(
     tp: TopicPartition,
     offset: bigint,
-    limits: { readonly recordsMax: number; readonly bytesMax: number }
+    limits: ReadLimits
   ) {
     const held = yield* find(tp)
     const end = endOf(held)
@@ -83,22 +86,26 @@ export const make = Effect.gen(function*() {
     return { topic: tp.topic, partition: tp.partition, start: offset, end: offset + BigInt(records.length), records }
   })
 
+  const partitions = (topic: string) =>
+    Effect.sync(() =>
+      (topics.get(topic) ?? []).map((held, partition) => ({ topic, partition, first: held.first, end: endOf(held) }))
+    )
+
+  const arrivals = (topic: string) =>
+    Stream.unwrapScoped(Effect.map(PubSub.subscribe(grown), (queue) =>
+      Stream.fromQueue(queue).pipe(
+        Stream.filter((name) => name === topic),
+        Stream.map(() => undefined),
+        // The log may have grown before the subscription.
+        Stream.prepend(Chunk.of(undefined))
+      )))
+
   return EventLog.of({
+    identity: Effect.succeed(identity),
     ensureTopic,
     append,
-    read,
-    partitions: (topic) =>
-      Effect.sync(() =>
-        (topics.get(topic) ?? []).map((held, partition) => ({ topic, partition, first: held.first, end: endOf(held) }))
-      ),
-    appended: (topic) =>
-      Stream.unwrapScoped(Effect.map(PubSub.subscribe(grown), (queue) =>
-        Stream.fromQueue(queue).pipe(
-          Stream.filter((name) => name === topic),
-          Stream.map(() => undefined),
-          // The log may have grown before the subscription.
-          Stream.prepend(Chunk.of(undefined))
-        ))),
+    partitions,
+    open: (topic) => Effect.succeed(soleReader(read, partitions(topic), arrivals(topic))),
     trim: Effect.fn("MemoryEventLog.trim")((tp: TopicPartition, offset: bigint) =>
       Effect.map(find(tp), (held) => {
         const first = offset > endOf(held) ? endOf(held) : offset

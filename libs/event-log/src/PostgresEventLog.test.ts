@@ -13,7 +13,7 @@ eventLogContract("postgres", logLayer)
 
 describe("PostgresEventLog", () => {
   withLayer(logLayer, { excludeTestServices: true, timeout: 60_000 })((it) => {
-    it.effect("names topic, partition and offset of a damaged segment, and answers no record of it", () =>
+    it.scoped("names topic, partition and offset of a damaged segment, and answers no record of it", () =>
       Effect.gen(function*() {
         const log = yield* EventLog
         const sql = yield* SqlClient
@@ -22,14 +22,15 @@ describe("PostgresEventLog", () => {
         yield* log.append("damaged", new Map([[0, [record("soon not")]]]))
         yield* sql`update log.segment set payload = set_byte(payload, 40, get_byte(payload, 40) # 1)
           where topic = 'damaged' and base_offset = 1`
-        const error = yield* Effect.flip(log.read({ topic: "damaged", partition: 0 }, 0n, plenty))
+        const reader = yield* log.open("damaged", "test")
+        const error = yield* Effect.flip(reader.read({ topic: "damaged", partition: 0 }, 0n, plenty))
         expect(error).toMatchObject({ _tag: "EventLogError", retryable: false })
         expect(error.message).toContain("damaged-0 at offset 1 is damaged: its checksum")
-        const before = yield* log.read({ topic: "damaged", partition: 0 }, 0n, { ...plenty, recordsMax: 1 })
+        const before = yield* reader.read({ topic: "damaged", partition: 0 }, 0n, { ...plenty, recordsMax: 1 })
         expect(before.records).toHaveLength(1)
       }))
 
-    it.effect("knows that an error answered applied nothing, and that a broken connection may have", () =>
+    it.scoped("knows that an error answered applied nothing, and that a broken connection may have", () =>
       Effect.gen(function*() {
         const log = yield* EventLog
         const sql = yield* SqlClient
@@ -50,7 +51,7 @@ describe("PostgresEventLog", () => {
           .toEqual([{ topic: "outcome", partition: 0, start: 0n, end: 1n }])
       }))
 
-    it.effect("goes on giving hints after its connection was cut", () =>
+    it.scoped("goes on giving hints after its connection was cut", () =>
       Effect.gen(function*() {
         const log = yield* EventLog
         const sql = yield* SqlClient
@@ -64,12 +65,12 @@ describe("PostgresEventLog", () => {
         yield* listening
         expect((yield* cut).length).toBe(1)
         yield* listening
-        const three = log.appended("hints").pipe(Stream.take(3), Stream.runDrain)
+        const three = (yield* log.open("hints", "test")).arrivals.pipe(Stream.take(3), Stream.runDrain)
         const appending = Effect.forever(log.append("hints", new Map([[0, [record("a")]]])))
         yield* Effect.raceFirst(three, appending).pipe(Effect.timeout("10 seconds"))
       }))
 
-    it.effect("refuses an append that is too large for one statement", () =>
+    it.scoped("refuses an append that is too large for one statement", () =>
       Effect.gen(function*() {
         const log = yield* EventLog
         yield* log.ensureTopic("large", 1)

@@ -17,10 +17,12 @@ import {
   type LogRecord,
   type NewRecord,
   OffsetOutOfRange,
+  type ReadLimits,
   UnknownTopicPartition
 } from "./EventLog.ts"
 import { appendSql, channel, readSql, unknownPartitionState } from "./EventLogSchema.ts"
 import * as RecordsBinary from "./RecordsBinary.ts"
+import { soleReader } from "./SoleReader.ts"
 import { topicFault } from "./Topic.ts"
 
 export { migrations } from "./EventLogSchema.ts"
@@ -141,7 +143,7 @@ const readFrom = (sql: SqlClient) =>
   Effect.fn("PostgresEventLog.read")(function*(
     tp: TopicPartition,
     offset: bigint,
-    limits: { readonly recordsMax: number; readonly bytesMax: number }
+    limits: ReadLimits
   ) {
     const { partition, topic } = tp
     const wanted = Math.max(limits.recordsMax, 1)
@@ -191,12 +193,22 @@ const listenToAppends = Effect.gen(function*() {
 
 const make = Effect.gen(function*() {
   const sql = yield* SqlClient
-  const appended = yield* listenToAppends
+  const arrivals = yield* listenToAppends
+  const partitions = Effect.fn("PostgresEventLog.partitions")(function*(topic: string) {
+    const rows = yield* sql<Bounds & { readonly partition: number }>`
+      select partition, first_offset, next_offset from log.partition where topic = ${topic} order by partition`.pipe(
+      Effect.mapError(failed("partitions", topic))
+    )
+    return rows.map((row) => ({ topic, partition: row.partition, first: row.first_offset, end: row.next_offset }))
+  })
 
   return EventLog.of({
+    identity: sql<{ readonly id: string }>`select id from log.identity`.pipe(
+      Effect.mapBoth({ onFailure: failed("identity", "of the embedded log"), onSuccess: (rows) => `embedded-${rows[0]!.id}` })
+    ),
     append: appendTo(sql),
-    read: readFrom(sql),
-    appended,
+    partitions,
+    open: (topic) => Effect.succeed(soleReader(readFrom(sql), partitions(topic), arrivals(topic))),
     ensureTopic: Effect.fn("PostgresEventLog.ensureTopic")(function*(topic: string, partitions: number) {
       const reason = topicFault(topic, partitions)
       if (reason !== undefined) return yield* refused("ensureTopic", topic, reason)
@@ -204,13 +216,6 @@ const make = Effect.gen(function*() {
         insert into log.partition (topic, partition)
         select ${topic}, at from generate_series(0, ${partitions}::int - 1) at
         on conflict do nothing`.pipe(Effect.mapError(failed("ensureTopic", topic)))
-    }),
-    partitions: Effect.fn("PostgresEventLog.partitions")(function*(topic: string) {
-      const rows = yield* sql<Bounds & { readonly partition: number }>`
-        select partition, first_offset, next_offset from log.partition where topic = ${topic} order by partition`.pipe(
-        Effect.mapError(failed("partitions", topic))
-      )
-      return rows.map((row) => ({ topic, partition: row.partition, first: row.first_offset, end: row.next_offset }))
     }),
     trim: Effect.fn("PostgresEventLog.trim")(({ partition, topic }: TopicPartition, offset: bigint) =>
       sql`select log.trim(${topic}, ${partition}, ${offset})`.pipe(

@@ -6,6 +6,8 @@ class Away extends Data.TaggedError("Away") {
   override readonly message = "the store is away"
 }
 
+const none = Effect.succeed([])
+
 const stateOf = (name: string) =>
   Effect.gen(function*() {
     const states = yield* (yield* StageHealth).all
@@ -19,6 +21,7 @@ describe("Stage.run", () => {
       const wakeUps = yield* Queue.unbounded<void>()
       const stage = {
         name: "s",
+        hindrances: none,
         step: Ref.updateAndGet(steps, (n) => n + 1).pipe(Effect.map((n) => n === 3 || n > 4 ? "idle" as const : "advanced" as const)),
         wake: Stream.fromQueue(wakeUps)
       }
@@ -34,7 +37,7 @@ describe("Stage.run", () => {
   it.effect("polls where a wake-up was missed", () =>
     Effect.gen(function*() {
       const steps = yield* Ref.make(0)
-      const stage = { name: "s", step: Ref.update(steps, (n) => n + 1).pipe(Effect.as("idle" as const)), wake: Stream.never }
+      const stage = { name: "s", hindrances: none, step: Ref.update(steps, (n) => n + 1).pipe(Effect.as("idle" as const)), wake: Stream.never }
       const fiber = yield* Effect.fork(run(stage))
       yield* TestClock.adjust(Duration.seconds(5))
       expect(yield* Ref.get(steps)).toBe(6)
@@ -46,6 +49,7 @@ describe("Stage.run", () => {
       const steps = yield* Ref.make(0)
       const stage = {
         name: "s",
+        hindrances: none,
         step: Ref.updateAndGet(steps, (n) => n + 1).pipe(
           Effect.flatMap((n) => (n <= 3 ? Effect.fail(new Away()) : Effect.succeed("idle" as const)))
         ),
@@ -65,6 +69,7 @@ describe("Stage.run", () => {
       const steps = yield* Ref.make(0)
       const stage = {
         name: "s",
+        hindrances: none,
         step: Ref.update(steps, (n) => n + 1).pipe(
           Effect.zipRight(new StageStopped({ stage: "s", reason: "offsets are missing", remedy: "Look." }))
         ),

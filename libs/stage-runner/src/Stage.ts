@@ -28,14 +28,17 @@ export interface Stage<E, R> {
   readonly step: Effect.Effect<Outcome, E | StageStopped, R>
   /** Hints that there may be work; missing some costs at most the poll interval. */
   readonly wake: Stream.Stream<unknown, unknown, R>
+  /** What keeps a part of the work waiting while the rest goes on, in words, as of the last step. */
+  readonly hindrances: Effect.Effect<ReadonlyArray<string>>
 }
 
 /** A stage of these parts. */
 export const make = <E, R>(
   name: string,
   step: Stage<E, R>["step"],
-  wake: Stage<E, R>["wake"]
-): Stage<E, R> => ({ name, step, wake })
+  wake: Stage<E, R>["wake"],
+  hindrances: Stage<E, R>["hindrances"] = Effect.succeed([])
+): Stage<E, R> => ({ name, step, wake, hindrances })
 
 /** A step in which an equation does not hold has committed nothing; the stage stops, since a repetition would not hold either. */
 export const stopOnBreach = (stage: string, remedy: string) =>
@@ -120,7 +123,8 @@ const drive = Effect.fnUntraced(function*<E, R>(stage: Stage<E, R>, settings: Ru
     if (Exit.isSuccess(exit)) {
       if (failures > 0) yield* Effect.logInfo("stage goes on")
       failures = 0
-      yield* health.set(stage.name, "running", "")
+      const hindrances = yield* stage.hindrances
+      yield* health.set(stage.name, hindrances.length === 0 ? "running" : "waiting", hindrances.join("; "))
       if (exit.value === "idle") yield* waitForWork
       continue
     }

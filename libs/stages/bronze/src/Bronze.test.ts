@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Deferred, Duration, Effect, Either, Fiber, Layer, TestClock } from "effect"
+import { Chunk, Context, Deferred, Duration, Effect, Either, Fiber, Layer, TestClock } from "effect"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { EventLog } from "@voltlake/event-log/EventLog"
@@ -108,8 +108,12 @@ describe("Bronze", () => {
     const mayGoOn = yield* Deferred.make<void>()
     const slowLog = EventLog.of({
       ...log,
-      read: (...args) =>
-        Effect.tap(log.read(...args), () => Effect.zipRight(Deferred.succeed(hasRead, undefined), Deferred.await(mayGoOn)))
+      open: (...args) =>
+        Effect.map(log.open(...args), (reader) => ({
+          ...reader,
+          read: (...range) =>
+            Effect.tap(reader.read(...range), () => Effect.zipRight(Deferred.succeed(hasRead, undefined), Deferred.await(mayGoOn)))
+        }))
     })
     const slow = yield* Effect.fork(Effect.flip(stepOnce(bronze()).pipe(Effect.provideService(EventLog, slowLog))))
     yield* Deferred.await(hasRead)
@@ -154,16 +158,44 @@ describe("Bronze", () => {
     expect((yield* counters)["telemetry_raw-0"]).toEqual({ start: 2n, position: 3n, rows: 1n, skipped: 0n, lost: 0n })
   }))
 
-  lake("stops at a log that is shorter than what it has read", Effect.gen(function*() {
+  const hindrances = Effect.flatMap(bronze(), (stage) => Effect.zipRight(stage.step, stage.hindrances))
+
+  lake("reads a log no further that is shorter than what it has read, and the other partitions on", Effect.gen(function*() {
     yield* send(0, ["a", "b"])
     yield* inProcess(drain(bronze()))
-    const stopped = yield* Effect.provide(
-      Effect.zipRight(send(0, ["other"]), Effect.flip(stepOnce(bronze()))),
+    const found = yield* Effect.provide(
+      Effect.zipRight(Effect.all([send(0, ["other"]), send(1, ["c"])]), inProcess(hindrances)),
       Layer.fresh(MemoryEventLog.layer)
     )
-    expect(stopped).toMatchObject({ _tag: "StageStopped", stage: "bronze" })
-    expect(stopped.message).toContain("ends at offset 1, but bronze has read up to 2")
+    expect(found).toHaveLength(1)
+    expect(found[0]).toContain("LogReplaced: telemetry_raw-0 is not read any further, it ends at offset 1, but bronze has read up to 2")
+    expect(found[0]).toContain("voltlake log adopt")
+    expect(yield* offsets).toEqual(["0/0", "0/1", "1/0"])
+  }))
+
+  lake("knows another log by its identity, however long it is", Effect.gen(function*() {
+    yield* send(0, ["a", "b"])
+    yield* inProcess(drain(bronze()))
+    const found = yield* Effect.provide(
+      Effect.zipRight(send(0, ["a", "b", "c"]), inProcess(hindrances)),
+      Layer.fresh(MemoryEventLog.layer)
+    )
+    expect(found[0]).toMatch(/it is of log memory-\S+, but bronze has read log memory-/)
     expect(yield* offsets).toEqual(["0/0", "0/1"])
+  }))
+
+  lake("knows a topic that was made anew by its last record", Effect.gen(function*() {
+    yield* send(0, ["a", "b"])
+    yield* inProcess(drain(bronze()))
+    const identity = yield* (yield* EventLog).identity
+    const anew = Layer.map(Layer.fresh(MemoryEventLog.layer), (context) =>
+      Context.make(EventLog, { ...Context.get(context, EventLog), identity: Effect.succeed(identity) }))
+    const found = yield* Effect.provide(Effect.zipRight(send(0, ["a", "x", "c"]), inProcess(hindrances)), anew)
+    expect(found[0]).toContain("its record at offset 1 is another than the one bronze has read")
+    expect(yield* offsets).toEqual(["0/0", "0/1"])
+    // The same records again are the same log, as after a copy to other disks.
+    expect(yield* Effect.provide(Effect.zipRight(send(0, ["a", "b", "c"]), inProcess(hindrances)), Layer.fresh(anew))).toEqual([])
+    expect(yield* offsets).toEqual(["0/0", "0/1", "0/2"])
   }))
 
   it.effect("waits for more records until the commit interval is over", () =>

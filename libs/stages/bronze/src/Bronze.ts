@@ -7,14 +7,16 @@
 import { Clock, Config, Duration, Effect, Either, Option, Ref } from "effect"
 import * as DayFiles from "@voltlake/connectors/DayFiles"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
-import { EventLog, type Header, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
+import { type Assignment, EventLog, type Header, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { literal } from "@voltlake/query-engine/SqlText"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
+import * as LogCheck from "./LogCheck.ts"
 
 export interface BronzeSettings {
   /** A commit waits this long for more records, unless a batch is full. */
@@ -56,10 +58,24 @@ export const settingsConfig: Config.Config<BronzeSettings> =
 const batchTable = "bronze_batch"
 const headersTable = "bronze_headers"
 
+/** Kafka's consumer group: it shares the partitions out among bronze processes, and says nothing of where reading goes on. */
+export const readerGroup = "voltlake-bronze"
+
 interface Batch {
   readonly ranges: ReadonlyArray<Progress.RangeCounts>
   readonly batches: ReadonlyArray<RecordBatch>
+  /** Ranges of which the log gave nothing, though it holds them. */
+  readonly heldBack: ReadonlyArray<Position.OffsetRange>
 }
+
+interface Checked {
+  readonly generation: number
+  readonly difference: string | undefined
+}
+
+const heldBackMessage = (range: Position.OffsetRange): string =>
+  `${Position.key(range)} is held back at offset ${range.start} by an open transaction (its log ends at ${range.end}): ` +
+  "the producer must commit or abort it, or the broker will, once transaction.timeout.ms is over"
 
 /** Where to go on in a partition, and how many offsets the log dropped before we got there. */
 export const resumeAt = (
@@ -71,24 +87,15 @@ export const resumeAt = (
   return { start: known, lost: bounds.first - known }
 }
 
-const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "bronze", reason, remedy })
-
-/** Facts that no retry changes, found before anything is read. */
-const checkBounds = Effect.fnUntraced(function*(progress: Progress.Progress, bounds: PartitionBounds, settings: BronzeSettings) {
+/** A loss is a fact that no retry changes, found before anything is read. */
+const checkLoss = Effect.fnUntraced(function*(progress: Progress.Progress, bounds: PartitionBounds, settings: BronzeSettings) {
   const { lost, start } = resumeAt(progress, bounds)
-  const partition = Position.key(bounds)
-  if (start > bounds.end) {
-    return yield* stopFor(
-      `${partition} ends at offset ${bounds.end}, but bronze has read up to ${start}: the topic was recreated, truncated or is another log's`,
-      "Point KAFKA_TOPIC and the database at the log that filled this table, or give the new log a new data directory."
-    )
-  }
-  if (lost > 0n && !settings.acceptLoss) {
-    return yield* stopFor(
-      `the log dropped ${lost} records of ${partition} (offsets ${start} to ${start + lost}) before bronze read them`,
-      "They cannot be had any more. Set BRONZE_ACCEPT_LOSS=true to go on and count them as lost."
-    )
-  }
+  if (lost === 0n || settings.acceptLoss) return
+  return yield* new StageStopped({
+    stage: "bronze",
+    reason: `the log dropped ${lost} records of ${Position.key(bounds)} (offsets ${start} to ${start + lost}) before bronze read them`,
+    remedy: "They cannot be had any more. Set BRONZE_ACCEPT_LOSS=true to go on and count them as lost."
+  })
 })
 
 /**
@@ -126,13 +133,25 @@ const loadBatch = Effect.fnUntraced(function*(
     FROM ${batchTable} JOIN ${headersTable} USING (headers_id))`
 })
 
-/** Builds the stage. Holds one engine connection for its scope. */
+/** Last record of each batch, by which the log is known again. */
+const anchorsOf = (log: string, batches: ReadonlyArray<RecordBatch>, name: string) =>
+  Object.fromEntries(batches.flatMap(({ partition, records }) => {
+    const last = records.at(-1)
+    return last === undefined ? [] : [[Position.key({ topic: name, partition }), LogLineage.anchorOf(log, last)] as const]
+  }))
+
+type Table = Effect.Effect.Success<ReturnType<typeof LakeTables.load>>
+
+/** Builds the stage. Holds one engine connection and a membership of the group that reads the topic for its scope. */
 export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: BronzeSettings) {
   const log = yield* EventLog
   const engine = yield* QueryEngine
   const connection = yield* engine.connect
   yield* LakeTables.ensure(telemetryRaw)
+  const reader = yield* log.open(topic, readerGroup)
   const committedAtMs = yield* Ref.make(Option.none<number>())
+  const checked = yield* Ref.make<ReadonlyMap<string, Checked>>(new Map())
+  const held = yield* Ref.make<ReadonlyArray<string>>([])
 
   /** A full batch goes at once; a small one waits until the commit interval is over. */
   const linger = Effect.fnUntraced(function*(waiting: bigint) {
@@ -141,6 +160,31 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     const dueMs = last.value + Duration.toMillis(settings.commitInterval)
     const nowMs = yield* Clock.currentTimeMillis
     if (dueMs > nowMs) yield* Effect.sleep(Duration.millis(dueMs - nowMs))
+  })
+
+  /** Checked when the partition is given to us, when its topic was adopted anew, and when the log is shorter than the position. */
+  const check = Effect.fnUntraced(function*(known: LogCheck.Known, bounds: Assignment) {
+    const key = Position.key({ topic: known.name, partition: bounds.partition })
+    const before = (yield* Ref.get(checked)).get(key)
+    const isShort = bounds.end < (known.progress.get(key)?.position ?? 0n)
+    if (before?.generation === bounds.generation && (before.difference !== undefined || !isShort)) return before.difference
+    const difference = yield* LogCheck.differenceOf(reader, bounds, known)
+    if (difference !== undefined) yield* Effect.logError(LogCheck.replacedMessage(key, difference))
+    yield* Ref.update(checked, (all) => new Map(all).set(key, { generation: bounds.generation, difference }))
+    return difference
+  })
+
+  /** What the log holds of our partitions, where bronze may go on in them; named as rows name them. */
+  const readable = Effect.fnUntraced(function*(known: LogCheck.Known) {
+    const assigned = yield* reader.assigned
+    const differences = yield* Effect.forEach(assigned, (bounds) => check(known, bounds))
+    const sound = assigned.filter((_, at) => differences[at] === undefined).map((bounds) => ({ ...bounds, topic: known.name }))
+    yield* Effect.forEach(sound, (bounds) => checkLoss(known.progress, bounds, settings), { discard: true })
+    const replaced = assigned.flatMap(({ partition }, at) => {
+      const difference = differences[at]
+      return difference === undefined ? [] : [LogCheck.replacedMessage(Position.key({ topic: known.name, partition }), difference)]
+    })
+    return { sound, replaced }
   })
 
   const read = Effect.fnUntraced(function*(progress: Progress.Progress, bounds: ReadonlyArray<PartitionBounds>) {
@@ -153,11 +197,11 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     const bytesMax = Math.ceil(settings.batchBytesMax / Math.max(planned.length, 1))
     const batches = yield* Effect.forEach(
       planned,
-      (range) => log.read(range, range.start, { recordsMax: Number(range.end - range.start), bytesMax }),
-      { concurrency: 4 }
+      ({ end, partition, start }) => reader.read({ topic, partition }, start, { recordsMax: Number(end - start), bytesMax }),
+      { concurrency: "unbounded" }
     )
     const ranges = resumed.map(({ lost, partition, start }): Progress.RangeCounts => {
-      const batch = batches.find((one) => Position.key(one) === Position.key(partition))
+      const batch = batches.find((one) => one.partition === partition.partition)
       const rows = BigInt(batch?.records.length ?? 0)
       const end = batch?.end ?? start + lost
       return {
@@ -172,13 +216,15 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
         duplicates: 0n
       }
     })
-    const result: Batch = { batches, ranges: ranges.filter((range) => range.end > range.start) }
+    const heldBack = planned.filter((range, at) => batches[at]!.end === range.start)
+    const result: Batch = { batches, ranges: ranges.filter((range) => range.end > range.start), heldBack }
     return result
   })
 
-  const commit = Effect.fnUntraced(function*(batch: Batch, table: Effect.Effect.Success<ReturnType<typeof LakeTables.load>>) {
+  const commit = Effect.fnUntraced(function*(batch: Batch, table: Table, name: string) {
     const commitId = yield* Transaction.newCommitId
-    const rows = yield* loadBatch(connection, topic, batch.batches, yield* Clock.currentTimeMillis)
+    const identity = yield* log.identity
+    const rows = yield* loadBatch(connection, name, batch.batches, yield* Clock.currentTimeMillis)
     const files = yield* DayFiles.write(connection, rows, {
       contract: telemetryRaw,
       metadata: table.metadata,
@@ -191,31 +237,33 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
         table: table.identifier,
         files,
         summary: (metadata) =>
-          LakeTables.progressOf(telemetryRaw, metadata).pipe(
-            Either.flatMap((progress) => Progress.advance(progress, batch.ranges)),
-            Either.map(LakeTables.progressSummary)
-          )
+          Either.gen(function*() {
+            const progress = yield* Progress.advance(yield* LakeTables.progressOf(telemetryRaw, metadata), batch.ranges)
+            const lineage = LogLineage.withAnchors(yield* LogLineage.of(metadata), anchorsOf(identity, batch.batches, name))
+            return { ...LakeTables.progressSummary(progress), ...LogLineage.summary(lineage) }
+          })
       }]
     })
+    yield* reader.announce(Position.make(batch.ranges.map((range) => [{ topic, partition: range.partition }, range.end] as const)))
   })
-
-  /** What the log holds, where bronze may go on in it. */
-  const checkedBounds = (progress: Progress.Progress) =>
-    Effect.tap(log.partitions(topic), (partitions) =>
-      Effect.forEach(partitions, (bounds) => checkBounds(progress, bounds, settings), { discard: true }))
 
   const step = Effect.gen(function*() {
     const table = yield* LakeTables.load(telemetryRaw)
-    const first = yield* checkedBounds(table.progress)
-    const from = Position.make(first.map((bounds) => [bounds, resumeAt(table.progress, bounds).start] as const))
-    const ends = Position.make(first.map((bounds) => [bounds, bounds.end] as const))
+    const lineage = yield* LogLineage.of(table.metadata)
+    const known: LogCheck.Known = { name: LogLineage.nameOf(lineage, topic), progress: table.progress, lineage }
+    const first = yield* readable(known)
+    yield* Ref.set(held, first.replaced)
+    const from = Position.make(first.sound.map((bounds) => [bounds, resumeAt(table.progress, bounds).start] as const))
+    const ends = Position.make(first.sound.map((bounds) => [bounds, bounds.end] as const))
     const waiting = Position.lag(from, ends)
     if (waiting === 0n) return "idle" satisfies Outcome
     yield* linger(waiting)
     // Looked at again, for what came in the meantime, and for what the log may have dropped.
-    const batch = yield* read(table.progress, yield* checkedBounds(table.progress))
+    const { replaced, sound } = yield* readable(known)
+    const batch = yield* read(table.progress, sound)
+    yield* Ref.set(held, [...replaced, ...batch.heldBack.map(heldBackMessage)])
     if (batch.ranges.length === 0) return "idle" satisfies Outcome
-    yield* commit(batch, table)
+    yield* commit(batch, table, known.name)
     yield* Ref.set(committedAtMs, Option.some(yield* Clock.currentTimeMillis))
     return "advanced" satisfies Outcome
   }).pipe(
@@ -223,5 +271,5 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     Effect.withSpan("Bronze.step")
   )
 
-  return makeStage("bronze", step, log.appended(topic))
+  return makeStage("bronze", step, reader.arrivals, Ref.get(held))
 })

@@ -11,9 +11,10 @@ const text = (value: Uint8Array | null) => (value === null ? null : new TextDeco
 
 const records = Effect.gen(function*() {
   const log = yield* EventLog
-  return yield* Effect.forEach(yield* log.partitions(topic), (partition) =>
-    Effect.map(log.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => batch.records))
-})
+  const reader = yield* log.open(topic, "test")
+  return yield* Effect.forEach(yield* reader.assigned, (partition) =>
+    Effect.map(reader.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => batch.records))
+}).pipe(Effect.scoped)
 
 describe("Ingest", () => {
   it.effect("keeps a vehicle's messages in one partition, that of Kafka's partitioner, and in order", () =>

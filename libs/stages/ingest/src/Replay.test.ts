@@ -20,9 +20,10 @@ const replay = (files: ReadonlyArray<string>, options: Partial<Replay.ReplayOpti
 
 const all = Effect.gen(function*() {
   const log = yield* EventLog
-  return yield* Effect.forEach(yield* log.partitions(topic), (partition) =>
-    Effect.map(log.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => batch.records))
-})
+  const reader = yield* log.open(topic, "test")
+  return yield* Effect.forEach(yield* reader.assigned, (partition) =>
+    Effect.map(reader.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => batch.records))
+}).pipe(Effect.scoped)
 
 const text = (value: Uint8Array | null) => (value === null ? "null" : Buffer.from(value).toString("latin1"))
 const values = Effect.map(all, (found) => found.flatMap((records) => records.map((one) => text(one.value))))

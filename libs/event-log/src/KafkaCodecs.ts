@@ -1,0 +1,46 @@
+/**
+ * The codecs that kafkajs leaves to others. Records of any producer are read: Java's, librdkafka's, Tesla's server. zstd is only read, since
+ * Node gained it later than the oldest version that we run on.
+ */
+import { decompress as decompressZstd } from "fzstd"
+import kafkajs from "kafkajs"
+import { compressFrame, decompressFrame } from "lz4-napi"
+import { compress as compressSnappy, uncompress as uncompressSnappy } from "snappy"
+
+const { CompressionCodecs, CompressionTypes } = kafkajs
+
+/** kafkajs's own growing buffer. */
+interface Encoder {
+  readonly buffer: Buffer
+}
+
+/** Java's producers cut snappy into blocks, each after its length, behind this header of 16 bytes (org.xerial.snappy.SnappyCodec). */
+const xerialMagic = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0])
+const xerialHeaderBytes = 16
+
+const readSnappy = async (buffer: Buffer): Promise<Buffer> => {
+  if (!buffer.subarray(0, xerialMagic.length).equals(xerialMagic)) return await uncompressSnappy(buffer) as Buffer
+  const blocks: Array<Buffer> = []
+  for (let at = xerialHeaderBytes; at < buffer.length;) {
+    const length = buffer.readUInt32BE(at)
+    blocks.push(await uncompressSnappy(buffer.subarray(at + 4, at + 4 + length)) as Buffer)
+    at += 4 + length
+  }
+  return Buffer.concat(blocks)
+}
+
+/** Tells kafkajs of them; once for the process. */
+export const register = (): void => {
+  CompressionCodecs[CompressionTypes.Snappy] = () => ({
+    compress: (encoder: Encoder) => compressSnappy(encoder.buffer),
+    decompress: readSnappy
+  })
+  CompressionCodecs[CompressionTypes.LZ4] = () => ({
+    compress: (encoder: Encoder) => compressFrame(encoder.buffer),
+    decompress: (buffer: Buffer) => decompressFrame(buffer)
+  })
+  CompressionCodecs[CompressionTypes.ZSTD] = () => ({
+    compress: () => Promise.reject(new Error("zstd is read, not written")),
+    decompress: (buffer: Buffer) => Promise.resolve(Buffer.from(decompressZstd(buffer)))
+  })
+}

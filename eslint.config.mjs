@@ -18,6 +18,7 @@ const sdks = [
   sdk("@duckdb/node-api", ["libs/query-engine/src/DuckDb*.ts"]),
   sdk("@aws-sdk/client-s3", ["libs/object-store/src/S3*.ts"]),
   sdk("pg", ["libs/postgres/src/**"]),
+  sdk("kafkajs", ["libs/event-log/src/Kafka*.ts"]),
   sdk("avsc", ["libs/iceberg/src/**"]),
   sdk("lossless-json", ["libs/iceberg/src/**"]),
   sdk("cli-table3", ["libs/commands/src/Output.ts"])

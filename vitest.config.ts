@@ -18,7 +18,13 @@ export default defineConfig({
       { extends: true, test: { name: "unit", include: tests, exclude: [...never, ...stackTests], globalSetup: [ensureBuilt] } },
       {
         extends: true,
-        test: { name: "stack", include: stackTests, exclude: never, globalSetup: [ensureBuilt, "tools/stack/src/vitestStack.mjs"] }
+        test: {
+          name: "stack",
+          include: stackTests,
+          exclude: never,
+          globalSetup: [ensureBuilt, "tools/stack/src/vitestStack.mjs"],
+          env: { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true" }
+        }
       }
     ]
   }

@@ -1,6 +1,6 @@
 /**
  * The real Kafka, S3 server and PostgreSQL that the run's global setup started: for files named `*.stack.test.ts`, which share them. A test makes
- * topics, prefixes and schemas of its own; one that kills servers starts a stack of its own (`@voltlake/stack/Stack`).
+ * topics, prefixes and schemas of its own; one that kills servers starts a stack of its own (`@voltlake/stack/Stack`) below `stackEnv.dir`.
  */
 import { describe, inject } from "@effect/vitest"
 
@@ -21,6 +21,8 @@ export interface RealS3 {
 }
 
 export interface StackEnv {
+  /** Folder for stacks of a test's own: whatever runs there is stopped and removed after the run, also an interrupted one. */
+  readonly dir: string
   /** Bootstrap servers, `host:port`, separated by commas. */
   readonly kafka?: string
   readonly s3?: RealS3
@@ -30,9 +32,10 @@ export interface StackEnv {
   readonly variables: Readonly<Record<string, string>>
 }
 
-const read = (variables: Readonly<Record<string, string>>): StackEnv => {
+const read = (dir: string, variables: Readonly<Record<string, string>>): StackEnv => {
   const { AWS_ACCESS_KEY_ID, AWS_REGION, AWS_SECRET_ACCESS_KEY, KAFKA_BOOTSTRAP_SERVERS, POSTGRES_URL, S3_ENDPOINT, WAREHOUSE } = variables
   return {
+    dir,
     ...(KAFKA_BOOTSTRAP_SERVERS === undefined ? {} : { kafka: KAFKA_BOOTSTRAP_SERVERS }),
     ...(S3_ENDPOINT === undefined ? {} : {
       s3: {
@@ -51,7 +54,7 @@ const read = (variables: Readonly<Record<string, string>>): StackEnv => {
 const provided = inject("stack")
 
 /** Undefined in a file that is no `*.stack.test.ts`; a server is absent where this machine cannot run it. */
-export const stackEnv: StackEnv | undefined = provided === undefined ? undefined : read(provided.env)
+export const stackEnv: StackEnv | undefined = provided === undefined ? undefined : read(provided.dir, provided.env)
 
 /** As `describe`, and skipped where one of the servers is absent; the setup has said why. */
 export const describeStack = (...servers: ReadonlyArray<"kafka" | "s3" | "postgresUrl">) =>

@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3"
 import { Kafka, logLevel } from "kafkajs"
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Pg from "pg"
+import { stackEnv } from "@voltlake/testing/RealStack"
 import { launch, parseOutput } from "@voltlake/testing/VoltlakeProcess"
 import type { Fetched, ServerStatus } from "./Stack.ts"
 
@@ -19,9 +19,9 @@ const stack = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>
 const cache = process.env["VOLTLAKE_CACHE_DIR"]
 const cacheSetting: Readonly<Record<string, string>> = cache === undefined ? {} : { VOLTLAKE_CACHE_DIR: cache }
 
-const folder = mkdtempSync(join(tmpdir(), "voltlake-stack-test-"))
-chmodSync(folder, 0o755)
-const dir = join(folder, "stack")
+// Where the run's own stack is, so that nothing is left where this file is interrupted.
+const folder = stackEnv?.dir ?? ""
+const dir = join(folder, "killed")
 
 const succeed = async (...args: ReadonlyArray<string>) => {
   const { code, stderr, stdout } = await stack([...args, "--dir", dir])
@@ -94,10 +94,7 @@ const query = async (url: string, sql: string) => {
   }
 }
 
-afterAll(async () => {
-  await stack(["wipe", "--dir", dir])
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => stack(["wipe", "--dir", dir]))
 
 describe.skipIf(canRun.some(({ missing }) => missing !== null))("A stack", () => {
   let started: ReadonlyArray<ServerStatus> = []

@@ -52,10 +52,12 @@ const external = Effect.fnUntraced(function*(dir: string, server: Server) {
 /** Marks a folder as a stack's, so that nothing else is ever written to or removed. */
 const marker = "voltlake-stack"
 
+export const isStack = (folder: string) => exists(join(folder, marker))
+
 /** Makes the folder a stack's. Refuses one that holds other things. */
 const makeFolder = Effect.fnUntraced(function*(dir: string) {
   yield* attempt(dir, () => fs.mkdir(dir, { recursive: true }))
-  if (yield* exists(join(dir, marker))) return
+  if (yield* isStack(dir)) return
   if ((yield* attempt(dir, () => fs.readdir(dir))).some((name) => name !== ".gitignore")) {
     return yield* new StackUnusable({ path: dir, reason: "holds other things than a stack; choose another folder with --dir" })
   }
@@ -111,7 +113,7 @@ export const down = Effect.fn("Stack.down")(function*(folder: string, names: Rea
 export const wipe = Effect.fn("Stack.wipe")(function*(folder: string) {
   const dir = resolve(folder)
   if (!(yield* exists(dir))) return
-  if (!(yield* exists(join(dir, marker)))) return yield* new StackUnusable({ path: dir, reason: "holds no stack" })
+  if (!(yield* isStack(dir))) return yield* new StackUnusable({ path: dir, reason: "holds no stack" })
   yield* withLock(dir, Effect.forEach(
     servers,
     (server) => Effect.zipRight(server.stop(dir), server.wipe(dir)),

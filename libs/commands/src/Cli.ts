@@ -5,7 +5,7 @@
  */
 import { Args, Command, Options } from "@effect/cli"
 import { Effect, Option } from "effect"
-import * as DataDir from "@voltlake/embedded/DataDir"
+import * as DataDir from "@voltlake/adapters/DataDir"
 import { portConfig, sourceConfig } from "./StartConfig.ts"
 
 const dataDir = Options.text("data-dir").pipe(

@@ -1,8 +1,8 @@
-/** What every command needs: all settings checked together, the data directory opened, and the embedded lake over it. */
+/** What every command needs: all settings checked together, the data directory opened, and the lake over it. */
 import { Config, Effect, Layer } from "effect"
 import * as Bronze from "@voltlake/bronze/Bronze"
-import * as DataDir from "@voltlake/embedded/DataDir"
-import * as EmbeddedLake from "@voltlake/embedded/EmbeddedLake"
+import * as Adapters from "@voltlake/adapters/Adapters"
+import * as DataDir from "@voltlake/adapters/DataDir"
 import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
@@ -11,16 +11,17 @@ import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
 
 /** Read as a whole before anything is opened: a wrong value stops the process at once, and every wrong one is named. */
-export const settingsConfig = Config.all({
-  ingest: Ingest.settingsConfig,
-  simulator: Simulator.settingsConfig,
-  bronze: Bronze.settingsConfig,
-  silver: Silver.settingsConfig,
-  gold: Gold.settingsConfig,
-  cleaner: Cleaner.settingsConfig,
-  lake: EmbeddedLake.settingsConfig
-})
-export type Settings = Config.Config.Success<typeof settingsConfig>
+export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters) =>
+  Config.all({
+    ingest: Ingest.settingsConfig,
+    simulator: Simulator.settingsConfig,
+    bronze: Bronze.settingsConfig,
+    silver: Silver.settingsConfig,
+    gold: Gold.settingsConfig,
+    cleaner: Cleaner.settingsConfig,
+    adapters
+  }))
+export type Settings = Effect.Effect.Success<typeof settingsConfig>
 
 export interface Opened {
   readonly settings: Settings
@@ -37,7 +38,7 @@ const isAlive = (pid: number): boolean => {
 }
 
 const layer = ({ dataDir, settings }: Opened) =>
-  Layer.provideMerge(Stage.layerHealth, EmbeddedLake.layer(dataDir, settings.lake))
+  Layer.provideMerge(Stage.layerHealth, Adapters.layer(dataDir, settings.adapters))
 
 type Ports = Layer.Layer.Success<ReturnType<typeof layer>>
 

@@ -1,6 +1,6 @@
 /** `voltlake pg`. Prints a password, and only on standard output: that is what it is for. */
 import { Console, Effect, Option, Redacted } from "effect"
-import { postgresUrlConfig } from "@voltlake/embedded/EmbeddedLake"
+import { postgresUrlConfig } from "@voltlake/adapters/Adapters"
 import * as EmbeddedPostgres from "@voltlake/postgres/EmbeddedPostgres"
 import * as Output from "./Output.ts"
 

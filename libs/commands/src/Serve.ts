@@ -2,7 +2,7 @@
 import { Console, Effect } from "effect"
 import { fileURLToPath } from "node:url"
 import * as ConsoleServer from "@voltlake/console/ConsoleServer"
-import * as DataDir from "@voltlake/embedded/DataDir"
+import * as DataDir from "@voltlake/adapters/DataDir"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Lake from "./Lake.ts"

@@ -1,12 +1,14 @@
 /** Which settings there are, by owner. */
 import * as Bronze from "@voltlake/bronze/Bronze"
 import { portConfig, sourceConfig } from "@voltlake/commands/StartConfig"
-import { pathConfig } from "@voltlake/embedded/DataDir"
-import { postgresUrlConfig } from "@voltlake/embedded/EmbeddedLake"
+import { pathConfig } from "@voltlake/adapters/DataDir"
+import { postgresUrlConfig, warehouseConfig } from "@voltlake/adapters/Adapters"
+import * as KafkaSettings from "@voltlake/event-log/KafkaSettings"
 import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
+import * as S3Settings from "@voltlake/object-store/S3Settings"
 import * as Logs from "@voltlake/observability/Logs"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
 import * as Silver from "@voltlake/silver/Silver"
@@ -17,6 +19,16 @@ export const sections: ReadonlyArray<Section> = [
     title: "The process",
     text: "Options `--data-dir`, `--port` and `--source` of the commands have the same meaning.",
     configs: [pathConfig, portConfig, sourceConfig, postgresUrlConfig, Logs.levelConfig, Logs.formatConfig]
+  },
+  {
+    title: "Kafka",
+    text: "The log, where `KAFKA_BOOTSTRAP_SERVERS` is set. Otherwise it is in PostgreSQL.",
+    configs: [KafkaSettings.settingsConfig]
+  },
+  {
+    title: "S3",
+    text: "The tables, where `WAREHOUSE` is set; the other settings are only looked at then.",
+    configs: [warehouseConfig, S3Settings.settingsConfig]
   },
   { title: "Ingest", text: "The log that events go to.", configs: [Ingest.settingsConfig] },
   { title: "Simulator", text: "The default source.", configs: [Simulator.settingsConfig] },

@@ -1,5 +1,5 @@
 /**
- * The data directory of an embedded lake: warehouse, database, caches.
+ * The data directory: what lies on this machine. In an embedded lake all of it, otherwise caches.
  *
  * `voltlake.json` names its format and the path at which it was made. Iceberg names files by absolute location, so the directory cannot be moved.
  */
@@ -24,13 +24,14 @@ export class DataDirUnusable extends Schema.TaggedError<DataDirUnusable>()("Data
 export interface DataDir {
   readonly path: string
   readonly warehouse: string
+  readonly cache: string
   readonly keyIndex: string
   readonly scratch: string
 }
 
 export const pathConfig: Config.Config<string> = Config.nonEmptyString("VOLTLAKE_DATA_DIR").pipe(
   Config.withDefault("./.voltlake"),
-  Config.withDescription("Folder of the embedded lake: database, tables, caches. Cannot be moved later")
+  Config.withDescription("Folder of what lies on this machine: caches, and database and tables where they are on no server. Cannot be moved later")
 )
 
 const describe = (path: string, error: unknown) =>
@@ -120,6 +121,7 @@ export const open = Effect.fn("DataDir.open")(function*(
   const dir: DataDir = {
     path: made,
     warehouse: paths.join(made, "warehouse"),
+    cache: paths.join(made, "cache"),
     keyIndex: paths.join(made, "cache", "silver-keys.duckdb"),
     scratch
   }

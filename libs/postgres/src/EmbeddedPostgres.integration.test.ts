@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 import { connect } from "./DedicatedConnection.ts"
+import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
 import { acquire, urlOf } from "./EmbeddedPostgres.ts"
 import { locate, packageFolder } from "./internal/Binaries.ts"
 import { serverAccount } from "./internal/Cluster.ts"
@@ -56,6 +57,25 @@ describe("EmbeddedPostgres", () => {
         expect(yield* query(url, "select answer from kept")).toEqual([{ answer: 42 }])
         expect(Redacted.value(yield* urlOf(dataDir))).toBe(Redacted.value(url))
       }))
+    }))
+
+  it.scopedLive("runs without a user until it is stopped, on the port that was asked for, and can be removed", () =>
+    Effect.gen(function*() {
+      const dataDir = yield* temporaryFolder
+      const first = yield* EmbeddedPostgres.start(dataDir)
+      yield* EmbeddedPostgres.stop(dataDir)
+      expect(alive(first.pid)).toBe(false)
+      const other = yield* temporaryFolder
+      const wanted = (yield* EmbeddedPostgres.start(other)).port
+      yield* EmbeddedPostgres.stop(other)
+      const started = yield* EmbeddedPostgres.start(dataDir, wanted)
+      expect(started.port).toBe(wanted)
+      expect(yield* query(started.url, "select 42 as answer")).toEqual([{ answer: 42 }])
+      expect(started.pid).toBe(yield* serverPid(dataDir))
+      yield* EmbeddedPostgres.remove(dataDir)
+      expect(alive(started.pid)).toBe(false)
+      expect(yield* Effect.promise(() => fs.readdir(dataDir))).toEqual([])
+      yield* EmbeddedPostgres.stop(dataDir)
     }))
 
   it.scopedLive("lets nobody in without the password, which only the owner can read", () =>

@@ -74,9 +74,14 @@ interface Facts {
 
 const factsOf = (cause: unknown): Facts => (typeof cause === "object" && cause !== null ? cause : { message: String(cause) })
 
-const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" && value !== "Error" ? value : undefined)
+/** The SDK puts `UnknownError` where an answer has no words. */
+const text = (value: unknown): string | undefined =>
+  typeof value === "string" && !["", "Error", "UnknownError"].includes(value) ? value : undefined
 
-const oneLine = (value: unknown) => (text(value) ?? "").replace(/\s+/g, " ").slice(0, 200)
+/** The SDK's words for an answer that it cannot read, such as a proxy's page. */
+const unreadable = /\s*(@aws-sdk XML parse error|Deserialization error)/
+
+const oneLine = (value: unknown) => (text(value) ?? "").split(unreadable)[0]!.replace(/\s+/g, " ").slice(0, 200)
 
 /** No connection stood yet: the SDK says so in words alone where it gave up waiting for one. */
 const neverConnected = (facts: Facts) =>
@@ -106,7 +111,7 @@ export const s3Fault = (cause: unknown): S3Fault => {
   const status = facts.$metadata?.httpStatusCode ?? facts.$response?.statusCode
   const code = text(facts.Code) ?? text(facts.code) ?? text(facts.name) ?? "Unknown"
   // What cannot be read as an answer, such as a proxy's page of HTML, comes with the status it had. A body that broke off has one below 400.
-  if (status !== undefined && status >= 300) return answered(status, code === "SyntaxError" ? `HTTP${status}` : code, facts)
+  if (status !== undefined && status >= 300) return answered(status, unreadable.test(String(facts.message)) ? "but not as S3 does" : code, facts)
   if (local.has(code)) return { status, outcome: "NotApplied", ...fileFault(cause) }
   const known = networkRefused[code]
   if (known !== undefined) return { status, code, outcome: "NotApplied", retryable: known[1], reason: `${known[0]} (${code})` }

@@ -77,17 +77,21 @@ export const make = Effect.fn("S3ObjectStore.make")(function*(
 
   const probe = Effect.gen(function*() {
     const key = `.voltlake-probe-${yield* randomId}`
-    const create = putObject(key, new Uint8Array(), true)
-    const second = yield* Effect.zipRight(create, Effect.either(create)).pipe(
-      Effect.catchIf((fault) => fault.status === 501, (fault) => Effect.succeed({ _tag: "Left" as const, left: fault })),
+    /** Whether it was refused as taken. An attempt whose answer was lost can make that of the first, too: it shows the same. */
+    const isRefused = putObject(key, new Uint8Array(), true).pipe(
+      Effect.as(false),
+      Effect.catchIf((fault) => fault.status === 412, () => Effect.succeed(true))
+    )
+    const answer = yield* Effect.flatMap(isRefused, (refused) => (refused ? Effect.succeed(true) : isRefused)).pipe(
+      Effect.catchIf((fault) => fault.status === 501, () => Effect.succeed(false)),
       Effect.ensuring(Effect.ignore(deleteObject(key)))
     )
-    if (second._tag === "Left" && second.left.status === 412) return true
-    if (second._tag === "Left" && second.left.status !== 501) return yield* Effect.fail(second.left)
-    yield* Effect.logWarning("the S3 server knows no conditional writes: two writers of one key at the same instant may both succeed").pipe(
-      Effect.annotateLogs({ warehouse: base })
-    )
-    return false
+    if (!answer) {
+      yield* Effect.logWarning("the S3 server knows no conditional writes: two writers of one key at the same instant may both succeed").pipe(
+        Effect.annotateLogs({ warehouse: base })
+      )
+    }
+    return answer
   })
 
   /** Whether the server has conditional writes. Asked once; not remembered where the asking failed. */

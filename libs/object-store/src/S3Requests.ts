@@ -7,18 +7,17 @@
  * The SDK is loaded with the first client, since it costs a command that needs none a fifth of a second.
  */
 import { Duration, Effect, Option, Redacted, Schedule, type Scope } from "effect"
-import type * as S3 from "@aws-sdk/client-s3"
 import { s3Fault, type S3Fault } from "./S3Errors.ts"
+import type * as Sdk from "./S3Sdk.ts"
 import type { S3Settings } from "./S3Settings.ts"
 
-export type Sdk = typeof S3
 
 /** Requests under way in one store. Beyond these they wait here: the SDK counts waiting for a socket as failing to connect. */
 const requestsAtOnce = 32
 
 export interface S3Requests {
-  readonly sdk: Sdk
-  readonly client: S3.S3Client
+  readonly sdk: typeof Sdk
+  readonly client: Sdk.S3Client
   /**
    * Runs `attempt` until it succeeds, fails for good, or the budget is used up. An attempt ends when it needs the connection no more, its body read.
    * Of a write that failed, `outcome` covers all attempts.
@@ -30,7 +29,7 @@ export interface S3Requests {
  * Integrity of uploads rests on the SHA-256 that signs their bytes. The further CRC32 that the SDK adds by default is unknown to a number of other
  * servers, and the one it wants of downloads is only there where such an upload put it; both are off, and lengths are checked.
  */
-const clientOf = (sdk: Sdk, settings: S3Settings) => {
+const clientOf = (sdk: typeof Sdk, settings: S3Settings) => {
   const agent = { keepAlive: true, maxSockets: requestsAtOnce }
   return new sdk.S3Client({
     region: settings.region,
@@ -69,7 +68,7 @@ const backoff = (budget: Duration.Duration) =>
 
 /** Opens a client that is closed with the scope. */
 export const make = Effect.fn("S3Requests.make")(function*(settings: S3Settings): Effect.fn.Return<S3Requests, never, Scope.Scope> {
-  const sdk = yield* Effect.promise(() => import("@aws-sdk/client-s3"))
+  const sdk = yield* Effect.promise(() => import("./S3Sdk.ts"))
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => clientOf(sdk, settings)),
     (open) => Effect.sync(() => open.destroy())

@@ -39,12 +39,9 @@ const partBytesMax = 512 * mebibyte
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html */
 const bucketPattern = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/
 
-/** Whether a warehouse's location is S3's to serve; `s3a` and `s3n` are Hadoop's names for the same. */
-export const isS3Location = (location: string): boolean => /^s3[an]?:\/\//.test(location)
-
-/** `s3://bucket/prefix` in its parts, or what is wrong with it. */
+/** `s3://bucket/prefix` in its parts, or what is wrong with it. `s3a` and `s3n` are Hadoop's names for the scheme. */
 export const parseWarehouse = (location: string): Either.Either<S3Warehouse, string> => {
-  if (!isS3Location(location)) return Either.left(`${location} is not of the form s3://bucket/prefix`)
+  if (!/^s3[an]?:\/\//.test(location)) return Either.left(`${location} is not of the form s3://bucket/prefix`)
   const [bucket, ...segments] = location.slice(location.indexOf("//") + 2).replace(/\/$/, "").split("/")
   if (bucket === undefined || !bucketPattern.test(bucket)) return Either.left(`${location} names no valid bucket: 3 to 63 of a-z, 0-9, . and -`)
   const prefix = segments.join("/")

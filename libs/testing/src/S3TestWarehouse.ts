@@ -1,11 +1,17 @@
-/** A warehouse of a test's own in the bucket that the environment names (WAREHOUSE, S3_ENDPOINT and so on). */
-import { Config, Effect, Either, Layer, Random, type Scope, Stream } from "effect"
+/** A warehouse of a test's own in the bucket that the environment names (WAREHOUSE, S3_ENDPOINT and so on), or else in the run's stack. */
+import { Config, ConfigProvider, Effect, Either, Layer, Random, type Scope, Stream } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import * as S3ObjectStore from "@voltlake/object-store/S3ObjectStore"
 import { parseWarehouse, type S3Settings, settingsConfig, type S3Warehouse } from "@voltlake/object-store/S3Settings"
+import { stackEnv } from "./RealStack.ts"
+
+const variables = process.env["S3_ENDPOINT"] === undefined && stackEnv?.s3 !== undefined ? stackEnv.variables : process.env
+
+/** False where the machine cannot run an S3 server; the run's setup has said why. */
+export const isThere = variables["WAREHOUSE"] !== undefined
 
 export interface S3TestWarehouse {
   readonly warehouse: S3Warehouse
@@ -19,8 +25,11 @@ const emptied = ({ cacheFolder, settings, warehouse }: S3TestWarehouse) =>
 
 /** A random prefix of the bucket, emptied with the scope, and a folder for caches. */
 export const make: Effect.Effect<S3TestWarehouse, unknown, Scope.Scope> = Effect.gen(function*() {
-  const settings = yield* settingsConfig
-  const { bucket } = Either.getOrThrow(parseWarehouse(yield* Config.string("WAREHOUSE")))
+  const [settings, location] = yield* Effect.withConfigProvider(
+    Config.all([settingsConfig, Config.string("WAREHOUSE")]),
+    ConfigProvider.fromJson(variables)
+  )
+  const { bucket } = Either.getOrThrow(parseWarehouse(location))
   const id = (yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)
   const cacheFolder = yield* Effect.acquireRelease(
     Effect.promise(() => mkdtemp(join(tmpdir(), "voltlake-s3-"))),
@@ -31,6 +40,6 @@ export const make: Effect.Effect<S3TestWarehouse, unknown, Scope.Scope> = Effect
   return made
 })
 
-/** A store in such a warehouse, its settings as `change` makes them. */
-export const layer = (change: (settings: S3Settings) => S3Settings = (settings) => settings): Layer.Layer<ObjectStore, unknown> =>
-  Layer.unwrapScoped(Effect.map(make, ({ cacheFolder, settings, warehouse }) => S3ObjectStore.layer(warehouse, cacheFolder, change(settings))))
+/** A store in such a warehouse. */
+export const layer: Layer.Layer<ObjectStore, unknown> =
+  Layer.unwrapScoped(Effect.map(make, ({ cacheFolder, settings, warehouse }) => S3ObjectStore.layer(warehouse, cacheFolder, settings)))

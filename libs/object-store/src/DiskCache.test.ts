@@ -75,6 +75,13 @@ describe("DiskCache", () => {
       expect(yield* Effect.scoped(Effect.flatMap(cache.use("x", source().fetch("x")), read))).toBe("x".padEnd(10))
     }))
 
+  it.scopedLive("lets one try again who holds on to a fetch that failed", () =>
+    Effect.gen(function*() {
+      const cache = yield* DiskCache.make(yield* temporaryFolder, 100)
+      expect(yield* Effect.flip(cache.use("x", () => Effect.fail("broken")))).toBe("broken")
+      expect(yield* Effect.flatMap(cache.use("x", source().fetch("x")), read)).toBe("x".padEnd(10))
+    }))
+
   it.scopedLive("goes on with a fetch while anybody waits for it, and stops it when nobody does", () =>
     Effect.gen(function*() {
       const cache = yield* DiskCache.make(yield* temporaryFolder, 100)

@@ -127,7 +127,8 @@ export const make = Effect.fn("DiskCache.make")(function*(folder: string, bytesM
     fetch(entry.path).pipe(
       Effect.tap((bytes) => Effect.zipRight(Effect.sync(() => stands(entry, bytes)), evict)),
       Effect.interruptible,
-      Effect.onError(() => Effect.zipRight(drop(entry), remove(entry.path))),
+      // Who asks from now on gets another try, also one who has not let go of this one.
+      Effect.onError(() => drop(entry)),
       Effect.onExit((exit) => Deferred.done(entry.ready, Exit.asVoid(exit))),
       Effect.forkDaemon,
       Effect.tap((fiber) => void (entry.fetching = fiber))

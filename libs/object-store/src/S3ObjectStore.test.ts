@@ -1,7 +1,7 @@
 /** The store before a server that the tests make up: what S3 and those who imitate it answer when something is wrong. */
 import { describe, expect, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, Either, Logger, Option } from "effect"
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
@@ -24,8 +24,13 @@ const emptyList: Answer = (_, response) =>
 
 const isList = (request: IncomingMessage) => request.url!.includes("list-type=2")
 
-/** A store before a server that answers the first listing, and all else as `answer` says. */
-const storeBefore = (answer: Answer, opening: Answer = emptyList, retryBudget = Duration.zero) =>
+const temporaryFolder = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "voltlake-s3-"))),
+  (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
+)
+
+/** A store before a server that answers listings as `opening` says, and all else as `answer` says. */
+const storeBefore = (answer: Answer, opening: Answer = emptyList, retryBudget = Duration.zero, partBytes = 5 * 1024 * 1024) =>
   Effect.gen(function*() {
     const server = createServer((request, response) => {
       request.resume()
@@ -37,13 +42,10 @@ const storeBefore = (answer: Answer, opening: Answer = emptyList, retryBudget = 
       }),
       () => Effect.sync(() => server.close().closeAllConnections())
     )
-    const cacheFolder = yield* Effect.acquireRelease(
-      Effect.promise(() => mkdtemp(join(tmpdir(), "voltlake-s3-"))),
-      (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
-    )
+    const cacheFolder = yield* temporaryFolder
     const settings = yield* Effect.withConfigProvider(settingsConfig, ConfigProvider.fromMap(new Map(Object.entries(environment))))
     const endpoint = Option.some(`http://127.0.0.1:${port}`)
-    return yield* S3ObjectStore.make({ bucket: "lakehouse", prefix: "w" }, cacheFolder, { ...settings, endpoint, pathStyle: true, retryBudget })
+    return yield* S3ObjectStore.make({ bucket: "lakehouse", prefix: "w" }, cacheFolder, { ...settings, endpoint, pathStyle: true, retryBudget, partBytes })
   })
 
 /** A server that keeps objects and takes no notice of conditions, or refuses them. */
@@ -57,6 +59,28 @@ const unconditional = (refuses: boolean): Answer => {
     if (request.method === "PUT") objects.add(name)
     if (request.method === "DELETE") objects.delete(name)
     response.writeHead(request.method === "HEAD" && !objects.has(name) ? 404 : request.method === "DELETE" ? 204 : 200).end()
+  }
+}
+
+/** A server that completes an upload without saying so, and then knows it no more. The object bears the upload's metadata, or what `bears` says. */
+const forgetfulOfUploads = (bears?: string): Answer => {
+  let made: string | undefined
+  let isComplete = false
+  const xml = (response: ServerResponse, body: string) => void response.writeHead(200, { "content-type": "application/xml", etag: "\"1\"" }).end(body)
+  return (request, response) => {
+    const { headers, method, url } = request
+    if (headers["if-none-match"] !== undefined && method === "PUT") return error(412, "PreconditionFailed")(request, response)
+    if (method === "POST" && url!.includes("uploads")) {
+      made = headers["x-amz-meta-voltlake-write"] as string
+      return xml(response, "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>")
+    }
+    if (method === "POST" && isComplete) return error(404, "NoSuchUpload")(request, response)
+    if (method === "POST") {
+      isComplete = true
+      return void request.socket.destroy()
+    }
+    if (method !== "HEAD") return xml(response, "")
+    response.writeHead(isComplete ? 200 : 404, { "x-amz-meta-voltlake-write": bears ?? made ?? "" }).end()
   }
 }
 
@@ -125,6 +149,19 @@ describe("S3ObjectStore", () => {
       yield* write(each(error(409, "OperationAborted"), error(503, "SlowDown"), ok))
       expect(yield* Effect.flip(write(each(error(500, "InternalError"), error(403, "AccessDenied"))))).toMatchObject({ outcome: "Unknown", retryable: false })
       expect(yield* Effect.flip(write(each(error(409, "OperationAborted"), error(403, "AccessDenied"))))).toMatchObject({ outcome: "NotApplied" })
+    }))
+
+  it.scopedLive("knows its own upload again that a server completed and forgot, and another's for another's", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporaryFolder
+      const path = join(folder, "part.parquet")
+      const move = (answer: Answer) =>
+        Effect.promise(() => writeFile(path, new Uint8Array(3000))).pipe(
+          Effect.zipRight(storeBefore(answer, emptyList, Duration.seconds(5), 1000)),
+          Effect.flatMap((store) => Effect.either(store.putFile("part.parquet", path)))
+        )
+      expect(Either.isRight(yield* move(forgetfulOfUploads()))).toBe(true)
+      expect(yield* move(forgetfulOfUploads("another"))).toMatchObject({ left: { _tag: "ObjectExists" } })
     }))
 
   it.scopedLive("knows a location by any of Hadoop's names for the scheme", () =>

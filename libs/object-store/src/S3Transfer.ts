@@ -121,7 +121,7 @@ export const download = ({ client, call, sdk }: S3Requests, name: ObjectName, pa
   const fetch = (request: Omit<GetObjectCommandInput, keyof ObjectName>, start: number, flags: "w" | "r+") =>
     call("read", async (signal) => {
       const answer = await client.send(new sdk.GetObjectCommand({ ...name, ...request }), { abortSignal: signal })
-      const file = createWriteStream(path, { flags, start })
+      const file = createWriteStream(path, { flags, start, highWaterMark: 1024 * 1024 })
       await pipeline(answer.Body as Readable, file, { signal })
       if (file.bytesWritten !== answer.ContentLength) {
         throw Object.assign(new Error(`${file.bytesWritten} bytes came of ${answer.ContentLength}`), { code: "BodyTruncated" })

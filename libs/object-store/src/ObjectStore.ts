@@ -1,5 +1,5 @@
 /**
- * The port for durable bytes under keys. One adapter per technology: LocalObjectStore, MemoryObjectStore (S3 later).
+ * The port for durable bytes under keys. One adapter per technology: LocalObjectStore, S3ObjectStore, MemoryObjectStore.
  *
  * Keys are relative, `/`-separated, without `.` or `..` segments. Tables name objects by location (a URI); `location` and `keyOf` translate.
  */

@@ -88,6 +88,17 @@ export const objectStoreContract = (name: string, layer: Layer.Layer<ObjectStore
       expect(text(yield* store.get("data/x.parquet"))).toBe("PAR1")
     }))
 
+    run("hands out the last bytes of an object that was replaced, and none of one that was deleted", Effect.gen(function*() {
+      const store = yield* ObjectStore
+      const read = Effect.scoped(Effect.flatMap(store.localFile("data/x.parquet"), (path) => Effect.promise(() => readFile(path))))
+      for (const body of ["one", "two"]) {
+        yield* store.put("data/x.parquet", bytes(body))
+        expect(text(yield* read)).toBe(body)
+      }
+      yield* store.delete("data/x.parquet")
+      expect((yield* Effect.flip(read))._tag).toBe("ObjectNotFound")
+    }))
+
     run("lists by prefix, also one that ends inside a name", Effect.gen(function*() {
       const store = yield* ObjectStore
       const keys = ["a/x1", "a/x2", "a/y", "a/x/deep/er", "ab", "b/x"]

@@ -95,13 +95,15 @@ const answered = (status: number, code: string, facts: Facts): S3Fault => {
   const request = facts.$metadata?.requestId === undefined ? "" : `, request ${facts.$metadata.requestId}`
   // Of a refused signature the server's words repeat what was signed.
   const said = code === "SignatureDoesNotMatch" ? "" : oneLine(facts.message)
+  // To HEAD there is no body, and so no name.
+  const named = code === String(status) || code === "Unknown" ? "" : ` ${code}`
   const words = [said === code ? "" : said, remedy ?? ""].filter((part) => part !== "").join("; ")
   return {
     status,
     code,
     outcome: unknown ? "Unknown" : "NotApplied",
     retryable: unknown || status === 429 || passing.has(code),
-    reason: `the server answered ${status} ${code}${request}${words === "" ? "" : `: ${words}`}`
+    reason: `the server answered ${status}${named}${request}${words === "" ? "" : `: ${words}`}`
   }
 }
 

@@ -153,6 +153,18 @@ describe.skipIf(!S3TestWarehouse.isThere)("S3ObjectStore behind a faulty network
       expect(proxy.counts().harmed).toBe(4)
     }))
 
+  it.scopedLive("asks the server for nothing that it has just moved there", () =>
+    Effect.gen(function*() {
+      const { open, proxy } = yield* proxied(1)
+      const store = yield* open()
+      const source = yield* numberedFile(yield* temporaryFolder, "part.parquet", 400)
+      const expected = yield* digest(source)
+      yield* store.putFile("data/part.parquet", source)
+      yield* proxy.plan(undefined)
+      expect(yield* digest(yield* store.localFile("data/part.parquet"))).toBe(expected)
+      expect(proxy.counts()).toMatchObject({ passed: 0 })
+    }))
+
   it.scopedLive("moves a large file up and down in bounded memory", () =>
     Effect.gen(function*() {
       const { open } = yield* proxied(1)

@@ -118,6 +118,7 @@ describe("S3ObjectStore", () => {
         for (const word of [...words, "put of s3://lakehouse/w/x"]) expect(failure.message).toContain(word)
         expect(failure.message).not.toContain("hush")
         expect((yield* Effect.flip(store.get("x")))._tag).toBe("ObjectStoreError")
+        expect(String(yield* Effect.flip(store.head("x")))).not.toMatch(/(\d\d\d) \1|Unknown/)
         const unopened = yield* Effect.flip(storeBefore(answer, answer))
         expect(unopened.message).toContain("open of s3://lakehouse/w")
       }
@@ -162,6 +163,29 @@ describe("S3ObjectStore", () => {
         )
       expect(Either.isRight(yield* move(forgetfulOfUploads()))).toBe(true)
       expect(yield* move(forgetfulOfUploads("another"))).toMatchObject({ left: { _tag: "ObjectExists" } })
+    }))
+
+  it.scopedLive("holds no more than four parts in memory, however many files go up", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporaryFolder
+      let atOnce = 0
+      let atOnceMax = 0
+      const uploads = forgetfulOfUploads()
+      const slow: Answer = (request, response) => {
+        if (request.method !== "PUT" || !request.url!.includes("partNumber")) return uploads(request, response)
+        atOnceMax = Math.max(atOnceMax, ++atOnce)
+        // Long enough for more to arrive, were they sent.
+        setTimeout(() => {
+          atOnce--
+          response.writeHead(200, { etag: "\"1\"" }).end()
+        }, 30)
+      }
+      const store = yield* storeBefore(slow, emptyList, Duration.seconds(5), 1000)
+      yield* Effect.forEach(["a", "b", "c"], (name) => {
+        const path = join(folder, name)
+        return Effect.zipRight(Effect.promise(() => writeFile(path, new Uint8Array(8000))), Effect.either(store.putFile(name, path)))
+      }, { concurrency: "unbounded" })
+      expect(atOnceMax).toBe(4)
     }))
 
   it.scopedLive("knows a location by any of Hadoop's names for the scheme", () =>

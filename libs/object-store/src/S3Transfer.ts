@@ -65,8 +65,8 @@ export interface Upload {
 }
 
 /**
- * Uploads in parts; nothing is to be seen before the last step. On failure and interruption the parts are removed; only a process that dies in
- * between leaves them, for the bucket's lifecycle rule (AbortIncompleteMultipartUpload).
+ * Uploads in parts; nothing is to be seen before the last step. On failure and interruption the parts are removed; what a process leaves that dies in
+ * between, or that never heard its upload's id, is for the bucket's lifecycle rule (AbortIncompleteMultipartUpload).
  */
 export const upload = ({ client, call, sdk }: S3Requests, { ifAbsent, memory, metadata, name, partBytes, path, sizeBytes }: Upload) => {
   const ranges = rangesOf(0, sizeBytes, Math.max(partBytes, Math.ceil(sizeBytes / partsMax)))

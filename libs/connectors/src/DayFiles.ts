@@ -22,12 +22,24 @@ export interface DayFilesTarget {
 
 const day = (contract: TableContract) => `date_diff('day', DATE '1970-01-01', "${contract.dayOf}"::TIMESTAMP::DATE)`
 
+/** The days that the rows are of, those of most rows first. Most batches are of one, which the first and last time tell. */
+const daysOf = Effect.fnUntraced(function*(connection: Connection, contract: TableContract, relation: string) {
+  const bounds = yield* connection.rows(`
+    SELECT min(day)::INTEGER AS first, max(day)::INTEGER AS last FROM (
+      SELECT unnest([min("${contract.dayOf}"), max("${contract.dayOf}")]) AS "${contract.dayOf}" FROM ${relation}
+    ), LATERAL (SELECT ${day(contract)} AS day)`)
+  const { first, last } = bounds[0]!
+  if (first === null) return []
+  if (first === last) return [{ day: first }]
+  return yield* connection.rows(
+    `SELECT ${day(contract)}::INTEGER AS day, count(*) AS rows FROM ${relation} GROUP BY 1 ORDER BY 2 DESC, 1`
+  )
+})
+
 /** `relation` has the table's columns by name (and may have others). Files are staged: no reader sees them before they are committed. */
 export const write = Effect.fn("DayFiles.write")(function*(connection: Connection, relation: string, target: DayFilesTarget) {
   const { contract, metadata, commitId, daysMax } = target
-  const days = yield* connection.rows(
-    `SELECT ${day(contract)}::INTEGER AS day, count(*) AS rows FROM ${relation} GROUP BY 1 ORDER BY 2 DESC, 1`
-  )
+  const days = yield* daysOf(connection, contract, relation)
   const own = days.slice(0, days.length > daysMax ? daysMax - 1 : daysMax).map((row) => Number(row["day"]))
   const columns = contract.columns.map((column) => `"${column.name}"`).join(", ")
   const order = contract.orderBy.map((name) => `"${name}"`).join(", ")

@@ -32,6 +32,7 @@ export const settingsConfig: Config.Config<GoldSettings> = Config.all({
 })
 
 const batchTable = "gold_batch"
+const minutesTable = "gold_minutes"
 
 const columns = ["vehicle_id", "event_ts", "topic", "\"partition\"", "\"offset\"", ...signals.map((signal) => signal.name)].join(", ")
 
@@ -51,6 +52,7 @@ const reduce = Effect.fnUntraced(function*(
   ranges: ReadonlyArray<Position.OffsetRange>
 ) {
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS SELECT ${columns} FROM ${silverRows}`)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${minutesTable} AS ${PartialsSql.minutes(batchTable)}`)
   const counts = yield* connection.rows(`SELECT topic, "partition", count(*) AS rows FROM ${batchTable} GROUP BY ALL`)
   const partials: Partials = {
     ranges: ranges.map((range) => {
@@ -58,8 +60,8 @@ const reduce = Effect.fnUntraced(function*(
       const rows = BigInt((row?.["rows"] ?? 0n) as bigint)
       return { ...range, rows, skipped: range.end - range.start - rows, lost: 0n, rejected: 0n, duplicates: 0n }
     }),
-    vehicleMinutes: yield* texts(connection, PartialsSql.vehicleMinutes(batchTable)),
-    fleetMinutes: yield* texts(connection, PartialsSql.fleetMinutes(batchTable)),
+    vehicleMinutes: yield* texts(connection, PartialsSql.vehicleMinutes(minutesTable)),
+    fleetMinutes: yield* texts(connection, PartialsSql.fleetMinutes(minutesTable)),
     latest: yield* texts(connection, PartialsSql.latest(batchTable))
   }
   return partials

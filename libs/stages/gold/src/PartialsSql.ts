@@ -8,12 +8,6 @@ import { signals } from "@voltlake/domain/TelemetryEvent"
 // to PostgreSQL, whose numeric holds any of them. The cast is tried, since it is made before the filter is asked.
 const summableMax = "1e15"
 
-// The sum goes as text: numbers in JSON are doubles to the engine once it puts them into an array.
-const sums = `
-    coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0)::VARCHAR AS speed_sum,
-    list(speed_mph::VARCHAR) FILTER (speed_mph >= ${summableMax}) AS speed_huge,
-    count(speed_mph) AS speed_count`
-
 /** Rows sent in one statement. */
 const rowsPerText = 20_000
 
@@ -21,34 +15,50 @@ const texts = (columns: ReadonlyArray<string>, relation: string) =>
   `SELECT json_group_array(json_object(${columns.map((name) => `'${name}', "${name}"`).join(", ")}))::VARCHAR AS texts
    FROM (SELECT *, (row_number() OVER () - 1) // ${rowsPerText} AS slice FROM (${relation})) GROUP BY slice`
 
-const minuteOf = `epoch_us(date_trunc('minute', event_ts::TIMESTAMP)) AS minute_us`
+/** From silver rows in `relation`: what each vehicle's minute has of them. Minutes are microseconds since 1970. */
+export const minutes = (relation: string): string =>
+  `SELECT vehicle_id, epoch_us(date_trunc('minute', event_ts::TIMESTAMP)) AS minute_us, count(*) AS event_count,
+    coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0) AS speed_sum,
+    list(speed_mph::VARCHAR) FILTER (speed_mph >= ${summableMax}) AS speed_huge,
+    count(speed_mph) AS speed_count, max(speed_mph) AS max_speed, min(battery_percent) AS min_battery
+  FROM ${relation} GROUP BY vehicle_id, minute_us`
 
-/** From silver rows in `relation`: one text per slice of (vehicle, minute) partials. */
+// The sum goes as text: numbers in JSON are doubles to the engine once it puts them into an array.
+const sentSum = "* REPLACE (speed_sum::VARCHAR AS speed_sum)"
+
+/** From {@link minutes} in `relation`: one text per slice of (vehicle, minute) partials. */
 export const vehicleMinutes = (relation: string): string =>
   texts(
     ["vehicle_id", "minute_us", "event_count", "speed_sum", "speed_huge", "speed_count", "max_speed", "min_battery"],
-    `SELECT vehicle_id, ${minuteOf}, count(*) AS event_count, max(speed_mph) AS max_speed,
-      min(battery_percent) AS min_battery, ${sums} FROM ${relation} GROUP BY vehicle_id, minute_us`
+    `SELECT ${sentSum} FROM ${relation}`
   )
 
+/** From {@link minutes} in `relation`: the same of the whole fleet. */
 export const fleetMinutes = (relation: string): string =>
   texts(
     ["minute_us", "event_count", "speed_sum", "speed_huge", "speed_count", "min_battery"],
-    `SELECT ${minuteOf}, count(*) AS event_count, min(battery_percent) AS min_battery, ${sums}
-      FROM ${relation} GROUP BY minute_us`
+    `SELECT ${sentSum} FROM (
+      SELECT minute_us, sum(event_count)::BIGINT AS event_count, sum(speed_sum) AS speed_sum,
+        nullif(flatten(list(speed_huge)), []) AS speed_huge, sum(speed_count)::BIGINT AS speed_count, min(min_battery) AS min_battery
+      FROM ${relation} GROUP BY minute_us)`
   )
 
-const latestOf = (relation: string, signal: string) =>
+const latestOf = (signal: string) =>
   `SELECT vehicle_id, '${signal}' AS signal, unnest(arg_max(
       {value: ${signal}, event_us: epoch_us(event_ts), topic: topic, "partition": "partition", "offset": "offset"},
-      {event_ts: event_ts, topic: topic, "partition": "partition", "offset": "offset"}))
-    FROM ${relation} WHERE ${signal} IS NOT NULL GROUP BY vehicle_id`
+      {topic: topic, "partition": "partition", "offset": "offset"}))
+    FROM candidate WHERE event_ts = newest_${signal} AND ${signal} IS NOT NULL GROUP BY vehicle_id`
 
-/** The latest value of each signal of each vehicle. */
+/** The latest value of each signal of each vehicle. Times alone are compared first, which leaves few rows to compare by the whole key. */
 export const latest = (relation: string): string =>
   texts(
     ["vehicle_id", "signal", "value", "event_us", "topic", "partition", "offset"],
-    signals.map((signal) => latestOf(relation, signal.name)).join(" UNION ALL ")
+    `WITH newest AS (
+      SELECT vehicle_id, ${signals.map(({ name }) => `max(event_ts) FILTER (${name} IS NOT NULL) AS newest_${name}`).join(", ")}
+      FROM ${relation} GROUP BY vehicle_id
+    ), candidate AS MATERIALIZED (
+      SELECT * FROM ${relation} JOIN newest USING (vehicle_id) WHERE ${signals.map(({ name }) => `event_ts = newest_${name}`).join(" OR ")}
+    ) ${signals.map(({ name }) => latestOf(name)).join(" UNION ALL ")}`
   )
 
 const hugeSum = "(SELECT coalesce(sum(huge::numeric), 0) FROM json_array_elements_text(coalesce(nullif(p.speed_huge::text, 'null'), '[]')::json) huge)"

@@ -19,6 +19,7 @@ import * as LocalObjectStore from "@voltlake/object-store/LocalObjectStore"
 import type { StoreUnusable } from "@voltlake/object-store/LocalObjectStore"
 import type { ObjectStore, ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import * as S3Settings from "@voltlake/object-store/S3Settings"
+import * as Membership from "@voltlake/postgres/Membership"
 import * as Migrations from "@voltlake/postgres/Migrations"
 import * as Postgres from "@voltlake/postgres/Postgres"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
@@ -43,6 +44,7 @@ export const warehouseConfig: Config.Config<Option.Option<S3Settings.S3Warehouse
 /** Every library's migrations, in the order of their needs. */
 export const migrations: ReadonlyArray<Migrations.Migration> = [
   ...SessionLock.migrations,
+  ...Membership.migrations,
   ...PostgresEventLog.migrations,
   ...GoldTables.migrations
 ]

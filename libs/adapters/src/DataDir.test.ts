@@ -35,7 +35,7 @@ describe("DataDir", () => {
   it.live("is made with all folders above it, and says of what format it is and where", () =>
     within((path) => Effect.gen(function*() {
       const dir = yield* opened(path)
-      expect(dir).toMatchObject({ path, warehouse: join(path, "warehouse"), keyIndex: join(path, "cache", "silver-keys.duckdb") })
+      expect(dir).toMatchObject({ path, warehouse: join(path, "warehouse"), keyIndexes: expect.arrayContaining([join(path, "cache", "silver-keys.duckdb"), join(path, "cache", "silver-keys-1.duckdb")]) })
       const text = yield* Effect.promise(() => fs.readFile(description(path), "utf8"))
       expect(JSON.parse(text)).toEqual({ format: DataDir.formatVersion, path })
       expect(yield* isThere(join(path, "cache"))).toBe(true)

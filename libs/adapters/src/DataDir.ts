@@ -6,6 +6,9 @@
 import { FileSystem, Path } from "@effect/platform"
 import { Config, Effect, Either, Random, Schema } from "effect"
 
+/** Most silver processes over one directory. */
+const keyIndexesMax = 16
+
 /** Raised when an older version could no longer work with the directory. */
 export const formatVersion = 1
 
@@ -25,7 +28,8 @@ export interface DataDir {
   readonly path: string
   readonly warehouse: string
   readonly cache: string
-  readonly keyIndex: string
+  /** Files that may hold silver's key index: of several silver processes over this directory each has one. */
+  readonly keyIndexes: readonly [string, ...ReadonlyArray<string>]
   readonly scratch: string
 }
 
@@ -122,7 +126,10 @@ export const open = Effect.fn("DataDir.open")(function*(
     path: made,
     warehouse: paths.join(made, "warehouse"),
     cache: paths.join(made, "cache"),
-    keyIndex: paths.join(made, "cache", "silver-keys.duckdb"),
+    keyIndexes: [
+      paths.join(made, "cache", "silver-keys.duckdb"),
+      ...Array.from({ length: keyIndexesMax - 1 }, (_, at) => paths.join(made, "cache", `silver-keys-${at + 1}.duckdb`))
+    ],
     scratch
   }
   return dir

@@ -10,8 +10,8 @@ const Count = Schema.NumberFromString.annotations({ description: "A whole number
 
 export class StageStatus extends Schema.Class<StageStatus>("StageStatus")({
   stage: Schema.Literal("ingest", "bronze", "silver", "gold"),
-  /** `unknown`: the stage does not run in the process that answers. */
-  state: Schema.Literal("running", "waiting", "stopped", "unknown"),
+  /** `standby`: another process does its work; `unknown`: the stage does not run in the process that answers. */
+  state: Schema.Literal("running", "waiting", "standby", "stopped", "unknown"),
   /** Why it waits or stopped; empty while it runs. */
   reason: Schema.String,
   /** Rows that the stage has written since the lake began: records in the log, rows in bronze and silver, events in gold. */

@@ -1,14 +1,20 @@
 /**
- * Runs bronze, silver and gold, each under a lock of its own, so that one process runs each stage over a lake: all in one, or one a process.
- * They share nothing but the ports: each reads what the one before committed. A stage that stops leaves the others running.
+ * Runs bronze, silver and gold: all in one process, or in processes of their own. They share nothing but the ports: each reads what the one before
+ * committed. A stage that stops leaves the others running.
+ *
+ * On the embedded log one process runs each stage, under a lock, and a second comer is refused. On Kafka any number may run: bronze's share the
+ * partitions out by the consumer group and silver's by a membership in PostgreSQL, while of gold's one works under the lock and the others stand by.
+ * Exactness rests on the commits, on neither lock nor share.
  */
-import { Deferred, Duration, Effect, Schedule, Schema } from "effect"
+import { Deferred, Duration, Effect, Option, Schedule, Schema } from "effect"
 import * as Bronze from "@voltlake/bronze/Bronze"
 import * as Gold from "@voltlake/gold/Gold"
+import * as Membership from "@voltlake/postgres/Membership"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
 import type { Opened } from "./Lake.ts"
+import { isPassing, patiently } from "./Patience.ts"
 
 export type StageName = "bronze" | "silver" | "gold"
 export const names: ReadonlyArray<StageName> = ["bronze", "silver", "gold"]
@@ -43,7 +49,7 @@ export interface Home extends Opened {
 }
 
 /** Takes the stage's lock until the scope closes. */
-export const acquire = Effect.fn("Stages.acquire")(function*(stage: StageName, { dataDir, purpose }: Home) {
+const acquire = Effect.fn("Stages.acquire")(function*(stage: StageName, { dataDir, purpose }: Home) {
   const lock = yield* SessionLock.acquire(`voltlake ${stage}`, purpose).pipe(
     Effect.catchTag("LockHeld", ({ host, pid, purpose: held, startedAt }) =>
       new StageTaken({ stage, dataDir: dataDir.path, pid, host, startedAt, purpose: held }))
@@ -55,46 +61,91 @@ type Acquired = Effect.Effect.Success<ReturnType<typeof acquire>>
 
 const relockEvery = Duration.seconds(1)
 
-const runStage = Effect.fnUntraced(function*(stage: StageName, { dataDir, settings }: Home) {
+const isSharedLog = ({ settings }: Home) => Option.isSome(settings.adapters.kafka)
+
+const makeSilver = Effect.fnUntraced(function*(home: Home) {
+  const { dataDir, settings } = home
+  if (!isSharedLog(home)) return yield* Silver.make([dataDir.keyIndexes[0]], settings.silver)
+  const membership = yield* Membership.join("silver")
+  return yield* Silver.make(dataDir.keyIndexes, settings.silver, {
+    of: (partitions) => Effect.map(membership.members, (members) => Membership.shareOf(partitions, members, membership.id)),
+    changes: membership.changes
+  })
+})
+
+const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
+  const { settings } = home
   switch (stage) {
     case "bronze":
       return yield* Stage.run(yield* Bronze.make(settings.ingest.topic, settings.bronze))
     case "silver":
-      return yield* Stage.run(yield* Silver.make(dataDir.keyIndex, settings.silver))
+      return yield* Stage.run(yield* makeSilver(home))
     case "gold":
       return yield* Stage.run(yield* Gold.make(settings.gold))
   }
 }, Effect.scoped)
+
+/** Runs the stage until it is interrupted, or has stopped for good and the process was there for nothing else. */
+const runStage = (stage: StageName, home: Home) =>
+  Effect.zipRight(patiently(stage, runOnce(stage, home)), home.whenStopped === "others go on" ? Effect.never : new StageEnded({ stage }))
 
 /**
  * Runs the stage while its lock is held; answers when the lock is lost, after the stage has ended. Forked into a scope rather than raced: a raced
  * fiber would go on while a failure elsewhere closes what it works with.
  */
 const runWhileHeld = Effect.fnUntraced(function*({ lock, stage }: Acquired, home: Home) {
-  const end = yield* Deferred.make<void, StageEnded | Effect.Effect.Error<ReturnType<typeof runStage>>>()
-  const afterStop = home.whenStopped === "others go on" ? Effect.never : new StageEnded({ stage })
-  yield* Effect.forkScoped(Effect.intoDeferred(Effect.zipRight(runStage(stage, home), afterStop), end))
+  const end = yield* Deferred.make<void, Effect.Effect.Error<ReturnType<typeof runStage>>>()
+  yield* Effect.forkScoped(Effect.intoDeferred(runStage(stage, home), end))
   yield* Effect.forkScoped(Effect.intoDeferred(lock.lost, end))
   yield* Deferred.await(end)
 }, Effect.scoped)
 
-/** Runs a stage whose lock is held, until interrupted. Where the lock is lost the stage ends, and goes on once it has the lock again. */
-export const runLocked = Effect.fn("Stages.runLocked")(function*(acquired: Acquired, home: Home) {
+/** Takes the lock as soon as it is free. */
+const acquireWhenFree = Effect.fnUntraced(function*(stage: StageName, home: Home) {
   const health = yield* Stage.StageHealth
-  const { stage } = acquired
-  yield* runWhileHeld(acquired, home)
-  while (true) {
-    yield* Effect.logWarning("the stage's lock is lost, it waits for it").pipe(Effect.annotateLogs({ stage }))
-    yield* health.set(stage, "waiting", "its lock is lost: PostgreSQL is away, or another process runs the stage")
-    yield* Effect.scoped(Effect.gen(function*() {
-      const again = yield* acquire(stage, home).pipe(
-        Effect.retry({ while: ({ _tag }) => _tag === "SqlError" || _tag === "StageTaken", schedule: Schedule.spaced(relockEvery) })
-      )
-      yield* runWhileHeld(again, home)
-    }))
-  }
+  let holder = ""
+  const say = Effect.fnUntraced(function*(error: Effect.Effect.Error<ReturnType<typeof acquire>>) {
+    if (error._tag === "SqlError") return yield* health.set(stage, "waiting", `PostgreSQL is away: ${error.message}`)
+    const running = `process ${error.pid} on ${error.host} runs the stage`
+    yield* health.set(stage, "standby", running)
+    if (running === holder) return
+    holder = running
+    yield* Effect.logInfo("stands by").pipe(Effect.annotateLogs({ stage, pid: error.pid, host: error.host }))
+  })
+  return yield* acquire(stage, home).pipe(
+    Effect.tapError(say),
+    Effect.retry({ while: (error) => error._tag === "StageTaken" || isPassing(error), schedule: Schedule.spaced(relockEvery) }),
+    Effect.tap(() => holder === "" ? Effect.void : Effect.annotateLogs(Effect.logInfo("takes over"), { stage }))
+  )
 })
 
-/** Takes the lock and runs the stage, until interrupted. */
-export const run = (stage: StageName, home: Home) =>
-  Effect.scoped(Effect.flatMap(acquire(stage, home), (acquired) => runLocked(acquired, home)))
+/** Runs the stage whenever its lock is free. */
+const standBy = (stage: StageName, home: Home) =>
+  Effect.forever(Effect.zipRight(
+    Effect.scoped(Effect.flatMap(acquireWhenFree(stage, home), (acquired) => runWhileHeld(acquired, home))),
+    sayLost(stage)
+  ))
+
+const sayLost = Effect.fnUntraced(function*(stage: StageName) {
+  yield* Effect.logWarning("the stage's lock is lost, it waits for it").pipe(Effect.annotateLogs({ stage }))
+  yield* (yield* Stage.StageHealth).set(stage, "waiting", "its lock is lost: PostgreSQL is away, or another process runs the stage")
+})
+
+/** Runs a stage whose lock is held, until interrupted. Where the lock is lost the stage ends, and goes on once it has the lock again. */
+const runLocked = (acquired: Acquired, home: Home) =>
+  runWhileHeld(acquired, home).pipe(Effect.zipRight(sayLost(acquired.stage)), Effect.zipRight(standBy(acquired.stage, home)))
+
+/**
+ * Makes sure that this process may run the stage, until the scope closes, and answers the effect that does so until interrupted. Fails with `StageTaken`
+ * where another process runs it and the two cannot share it.
+ */
+export const claim = Effect.fn("Stages.claim")(function*(stage: StageName, home: Home) {
+  if (!isSharedLog(home)) {
+    const acquired = yield* patiently(stage, acquire(stage, home))
+    return runLocked(acquired, home)
+  }
+  return stage === "gold" ? standBy(stage, home) : runStage(stage, home)
+})
+
+/** Claims the stage and runs it, until interrupted. */
+export const run = (stage: StageName, home: Home) => Effect.scoped(Effect.flatten(claim(stage, home)))

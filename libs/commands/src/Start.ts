@@ -17,7 +17,7 @@ export interface StartOptions {
 
 const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stages.Home) {
   const { ingest: settings, simulator } = home.settings
-  const acquired = yield* Effect.forEach(Stages.names, (stage) => Stages.acquire(stage, home))
+  const stages = yield* Effect.forEach(Stages.names, (stage) => Stages.claim(stage, home))
   const ingest = yield* Ingest.make(settings)
   const address = yield* ConsoleServer.serve({ port: options.port, topic: settings.topic, pageFolder })
   yield* Console.log(`Voltlake is at ${address}`)
@@ -25,7 +25,7 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
   // None of them ends by itself. Not `raceAll`, which waits for one to succeed: the first failure ends the process.
   yield* Effect.all([
     Effect.provideService(source, Ingest.Ingest, ingest),
-    ...acquired.map((stage) => Stages.runLocked(stage, home)),
+    ...stages,
     Effect.zipRight(Stage.run(yield* Cleaner.make(home.settings.cleaner), Cleaner.runnerSettings), Effect.never)
   ], { concurrency: "unbounded", discard: true })
 })

@@ -43,7 +43,9 @@ export class UnknownMigrations extends Schema.TaggedError<UnknownMigrations>()("
  */
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
   name: Schema.String,
-  reason: Schema.String
+  reason: Schema.String,
+  /** Whether waiting can help: the server went away. */
+  retryable: Schema.Boolean
 }) {
   override get message() {
     return `migration ${this.name} failed: ${this.reason}`
@@ -53,11 +55,16 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 /** Two-part advisory key. */
 const migrationsLock = "1869, 2"
 
+const failed = (name: string, error: SqlError) => {
+  const { reason, retryable } = faultOf(error)
+  return new MigrationFailed({ name, reason, retryable })
+}
+
 const applyOne = Effect.fnUntraced(function*(migration: Migration) {
   const sql = yield* SqlClient
   yield* Effect.mapError(
     migration.apply,
-    (error) => new MigrationFailed({ name: migration.name, reason: faultOf(error).reason })
+    (error) => failed(migration.name, error)
   )
   yield* sql`insert into lake.migration (name) values (${migration.name})`
 })
@@ -87,8 +94,8 @@ export const run = Effect.fn("Migrations.run")(function*(migrations: ReadonlyArr
   invariant(new Set(migrations.map((one) => one.name)).size === migrations.length, "two migrations have the same name")
   return yield* transaction(applyPending(migrations)).pipe(
     Effect.catchTags({
-      SqlError: (error) => new MigrationFailed({ name: "bookkeeping", reason: faultOf(error).reason }),
-      CommitUnknown: (error) => new MigrationFailed({ name: "commit", reason: error.reason })
+      SqlError: (error) => failed("bookkeeping", error),
+      CommitUnknown: (error) => new MigrationFailed({ name: "commit", reason: error.reason, retryable: true })
     })
   )
 })

@@ -176,7 +176,7 @@ layer(GoldLake.postgres, { excludeTestServices: true })("Verify", (it) => {
 
   it.effect("holds while the stages run", () =>
     GoldLake.fresh(Effect.gen(function*() {
-      const settings = { pollInterval: Duration.millis(5), backoffMin: Duration.millis(5), backoffMax: Duration.millis(50) }
+      const settings = { ...Stage.defaultSettings, pollInterval: Duration.millis(5), backoffMin: Duration.millis(5), backoffMax: Duration.millis(50) }
       const running = Effect.all([
         Effect.flatMap(StageLake.bronze({ batchRowsMax: 40 }), (stage) => Stage.run(stage, settings)),
         Effect.flatMap(StageLake.silver({ batchRowsMax: 30 }), (stage) => Stage.run(stage, settings)),

@@ -5,8 +5,9 @@
  * A stage keeps no progress of its own: each step reads the position that its last commit stored beside the data, so a step may be
  * abandoned at any instruction and run again.
  */
-import { Cause, Clock, Context, Duration, Effect, Exit, HashMap, Layer, Queue, Ref, Schedule, Schema, Stream } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Fiber, HashMap, Layer, Queue, Ref, Schedule, Schema, Stream } from "effect"
 import { EquationBreach } from "@voltlake/domain/Progress"
+import * as StageMetrics from "./StageMetrics.ts"
 
 /** Something only an operator can decide. The stage does nothing more until it is started anew; the other stages go on. */
 export class StageStopped extends Schema.TaggedError<StageStopped>()("StageStopped", {
@@ -54,17 +55,21 @@ export interface RunnerSettings {
   readonly pollInterval: Duration.DurationInput
   readonly backoffMin: Duration.DurationInput
   readonly backoffMax: Duration.DurationInput
+  /** How long a step under way may go on when the stage is to end: long enough to commit what it has staged. */
+  readonly lastStepLimit: Duration.DurationInput
 }
 
 export const defaultSettings: RunnerSettings = {
   pollInterval: Duration.seconds(1),
   backoffMin: Duration.millis(100),
-  backoffMax: Duration.seconds(10)
+  backoffMax: Duration.seconds(10),
+  lastStepLimit: Duration.seconds(5)
 }
 
 export interface Health {
   readonly stage: string
-  readonly state: "running" | "waiting" | "stopped"
+  /** `standby`: another process does the work, and this one takes over when that ends. */
+  readonly state: "running" | "waiting" | "standby" | "stopped"
   /** Milliseconds since 1970 at which the state began. */
   readonly sinceMs: number
   /** Why the stage waits or stopped; empty while it runs. */
@@ -75,29 +80,52 @@ export interface Health {
 export class StageHealth extends Context.Tag("@voltlake/stage-runner/StageHealth")<StageHealth, {
   readonly set: (stage: string, state: Health["state"], reason: string) => Effect.Effect<void>
   readonly all: Effect.Effect<ReadonlyArray<Health>>
+  /** Notes that a step came through: the stage can do its work here. */
+  readonly noteSuccess: (stage: string) => Effect.Effect<void>
+  /** Whether a step has come through since the process began. */
+  readonly hasSucceeded: (stage: string) => Effect.Effect<boolean>
 }>() {}
 
 export const layerHealth: Layer.Layer<StageHealth> = Layer.effect(
   StageHealth,
   Effect.gen(function*() {
     const states = yield* Ref.make(HashMap.empty<string, Health>())
+    const succeeded = new Set<string>()
     return {
       set: (stage, state, reason) =>
-        Effect.flatMap(Clock.currentTimeMillis, (sinceMs) =>
-          Ref.update(states, (known) => {
-            const current = HashMap.get(known, stage)
-            if (current._tag === "Some" && current.value.state === state && current.value.reason === reason) return known
-            return HashMap.set(known, stage, { stage, state, sinceMs, reason })
-          })),
-      all: Effect.map(Ref.get(states), (known) => Array.from(HashMap.values(known)))
+        Effect.zipRight(
+          StageMetrics.state(stage, state),
+          Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
+            Ref.update(states, (known) => {
+              const current = HashMap.get(known, stage)
+              const isSame = current._tag === "Some" && current.value.state === state
+              if (isSame && current.value.reason === reason) return known
+              // Another reason is no new beginning: a stage that fails now so, now otherwise, has been waiting all the time.
+              return HashMap.set(known, stage, { stage, state, sinceMs: isSame ? current.value.sinceMs : nowMs, reason })
+            }))
+        ),
+      all: Effect.map(Ref.get(states), (known) => Array.from(HashMap.values(known))),
+      noteSuccess: (stage) => Effect.sync(() => void succeeded.add(stage)),
+      hasSucceeded: (stage) => Effect.sync(() => succeeded.has(stage))
     }
   })
 )
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
+/** The error's name: few there are, so they may be a label. */
+const kindOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string" ? error._tag : "defect"
+
 /** Failures in a row after which a fault is no longer a hiccup but something that somebody must look at. */
 const failuresUntilError = 10
+
+/** Runs a step that, when interrupted, ends by itself where it can within the limit: its commit is not thrown away, nor left unknown. */
+const untilItsEnd = <A, E, R>(step: Effect.Effect<A, E, R>, limit: Duration.DurationInput): Effect.Effect<Exit.Exit<A, E>, never, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDaemon(Effect.interruptible(step)), (fiber) =>
+      Effect.onInterrupt(restore(Fiber.await(fiber)), () =>
+        Fiber.await(fiber).pipe(Effect.interruptible, Effect.timeoutOption(limit), Effect.zipRight(Fiber.interrupt(fiber))))))
 
 /** Drives the stage until it is interrupted (Exit by interruption) or stops by itself (returns). */
 export const run = <E, R>(
@@ -119,8 +147,10 @@ const drive = Effect.fnUntraced(function*<E, R>(stage: Stage<E, R>, settings: Ru
   let failures = 0
   yield* health.set(stage.name, "running", "")
   while (true) {
-    const exit = yield* Effect.exit(stage.step)
+    const exit = yield* StageMetrics.timed(stage.name, untilItsEnd(stage.step, settings.lastStepLimit))
     if (Exit.isSuccess(exit)) {
+      yield* health.noteSuccess(stage.name)
+      if (exit.value === "advanced") yield* StageMetrics.committed(stage.name)
       if (failures > 0) yield* Effect.logInfo("stage goes on")
       failures = 0
       const hindrances = yield* stage.hindrances
@@ -130,6 +160,7 @@ const drive = Effect.fnUntraced(function*<E, R>(stage: Stage<E, R>, settings: Ru
     }
     if (Cause.isInterruptedOnly(exit.cause)) return yield* Effect.interrupt
     const error = Cause.squash(exit.cause)
+    yield* StageMetrics.failed(stage.name, kindOf(error))
     if (error instanceof StageStopped || Cause.isDie(exit.cause)) {
       yield* health.set(stage.name, "stopped", messageOf(error))
       return yield* Effect.logError("stage stopped", exit.cause)

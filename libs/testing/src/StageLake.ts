@@ -70,10 +70,11 @@ export const bronze = (settings: Partial<Bronze.BronzeSettings> = {}) =>
 
 export const silver = (settings: Partial<Silver.SilverSettings> = {}) =>
   Effect.flatMap(Folder, (folder) =>
-    Silver.make(join(folder, "keys.duckdb"), { batchRowsMax: 100_000, daysPerCommitMax: 16, ...settings }))
+    Silver.make([join(folder, "keys.duckdb")], { batchRowsMax: 100_000, daysPerCommitMax: 16, ...settings }))
 
-/** Silver of a process that has its key index elsewhere. */
-export const silverAt = (keyIndexPath: string) => Silver.make(keyIndexPath, { batchRowsMax: 100_000, daysPerCommitMax: 16 })
+/** Silver of a process that has its key index elsewhere, and may work only a share of the partitions. */
+export const silverAt = (keyIndexPath: string, share: Silver.Share = Silver.whole) =>
+  Silver.make([keyIndexPath], { batchRowsMax: 100_000, daysPerCommitMax: 16 }, share)
 
 export const gold = (settings: Partial<Gold.GoldSettings> = {}) => Gold.make({ batchRowsMax: 200_000, ...settings })
 

@@ -36,13 +36,13 @@ const isHeldElsewhere = (error: QueryError) => error.reason.includes("Could not 
 
 const heldFor = Schedule.intersect(Schedule.spaced(Duration.millis(200)), Schedule.recurs(150))
 
-/** Opens the index; a file that is damaged is not worth keeping, since silver holds all of it. */
-export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection, path: string) {
+/** Files for the index, at least one: of several processes on one machine each has its own. */
+export type Paths = readonly [string, ...ReadonlyArray<string>]
+
+/** A file that is damaged is not worth keeping, since silver holds all of it. */
+const openOne = Effect.fnUntraced(function*(connection: Connection, path: string) {
   const fs = yield* FileSystem.FileSystem
-  // An attached file is the whole engine's, and would outlive the connection.
-  yield* Effect.addFinalizer(() => Effect.ignore(connection.run("DETACH silver_keys")))
   yield* attach(connection, path).pipe(
-    Effect.retry({ while: isHeldElsewhere, schedule: heldFor }),
     Effect.catchIf((error) => !isHeldElsewhere(error), (error) =>
       Effect.logWarning("key index cannot be opened, it is filled again from silver").pipe(
         Effect.annotateLogs({ path, reason: error.message }),
@@ -52,6 +52,15 @@ export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection,
         Effect.zipRight(attach(connection, path))
       )
     )
+  )
+})
+
+/** Opens the first file that no other process has open, so that a restarted process finds one that is nearly up to date. Waits where all are held. */
+export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection, paths: Paths) {
+  // An attached file is the whole engine's, and would outlive the connection.
+  yield* Effect.addFinalizer(() => Effect.ignore(connection.run("DETACH silver_keys")))
+  yield* Effect.firstSuccessOf(paths.map((path) => openOne(connection, path))).pipe(
+    Effect.retry({ while: isHeldElsewhere, schedule: heldFor })
   )
 })
 
@@ -85,6 +94,27 @@ export const catchUp = Effect.fn("KeyIndex.catchUp")(function*(connection: Conne
     const rows = yield* SnapshotSource.range(telemetryClean, clean.metadata, from, ranges)
     yield* inTransaction(connection, `INSERT INTO ${keysTable} SELECT ${dedupKeySql} FROM ${rows}; ${cover(uuid, position)}`)
   }))
+})
+
+const addedTable = "silver_key_added"
+
+/**
+ * Adds what silver got after `from`, where the index is, up to `to`. Answers a relation of the keys that were added, with the column `dedup_key`:
+ * good until the next call.
+ */
+export const addSince = Effect.fn("KeyIndex.addSince")(function*(
+  connection: Connection,
+  clean: Table,
+  from: Position.Position,
+  to: Position.Position
+) {
+  const ranges = Array.from(to, ([key, end]) => ({ ...Position.parseKey(key), start: from.get(key) ?? 0n, end }))
+  yield* Effect.scoped(Effect.gen(function*() {
+    const rows = yield* SnapshotSource.range(telemetryClean, clean.metadata, from, ranges)
+    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${addedTable} AS SELECT ${dedupKeySql} AS dedup_key FROM ${rows}`)
+  }))
+  yield* add(connection, clean.metadata.tableUuid, addedTable, to)
+  return addedTable
 })
 
 /** Adds the keys of rows that were just committed. `relation` has the column `dedup_key`. */

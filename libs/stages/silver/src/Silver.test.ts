@@ -184,7 +184,7 @@ describe("Silver", () => {
     yield* Deferred.await(hasChecked)
     expect(yield* stepOnce(silver())).toBe("advanced")
     yield* Deferred.succeed(mayGoOn, undefined)
-    expect(yield* Fiber.join(slow)).toMatchObject({ _tag: "DeduplicationStale" })
+    expect(yield* Fiber.join(slow)).toMatchObject({ _tag: "OffsetOverlap" })
     expect(yield* kept).toEqual(["v1/a at 0/0"])
     expect(yield* summaries(telemetryClean)).toHaveLength(1)
   }))

@@ -3,20 +3,25 @@
  * with the rule that they broke and its cause. Both tables move in one commit, with one position.
  *
  * A duplicate is an event whose (vehicle_id, event_id) is in silver already. Within one batch the smallest (topic, partition, offset) stays.
- * Deduplication is part of the commit's requirement: a batch that was compared with an older silver than the one it would join is abandoned.
+ * Deduplication is part of the commit's requirement: a batch joins the silver that it was compared with. Where another process moved silver on, the
+ * batch is compared with what came, and joins that; only one that holds a key of it is abandoned. So processes that work different partitions do not
+ * hinder each other, and an event that comes in two of them is kept once.
  */
-import { Config, Effect, Either, Schema } from "effect"
+import { Config, Effect, Either, Schema, Stream } from "effect"
 import * as DayFiles from "@voltlake/connectors/DayFiles"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { decodeSql } from "@voltlake/domain/DecodeSql"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
-import { qualifiedName, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
+import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import { Wakeups } from "@voltlake/connectors/Wakeups"
+import type { DataFile } from "@voltlake/iceberg/DataFile"
+import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine, type SqlValue } from "@voltlake/query-engine/QueryEngine"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
+import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
 import * as KeyIndex from "./KeyIndex.ts"
 
 export interface SilverSettings {
@@ -38,12 +43,23 @@ export const settingsConfig: Config.Config<SilverSettings> =
     )
   })
 
-/** Silver moved on since this batch was compared with it. The batch is abandoned and read again. */
+/** Silver moved on since this batch was compared with it, and may hold events of it now. The batch is abandoned and read again. */
 export class DeduplicationStale extends Schema.TaggedError<DeduplicationStale>()("DeduplicationStale", {}) {
   override get message() {
     return "silver moved on while this batch was checked; it is checked again"
   }
 }
+
+/** Which of bronze's partitions are this process's to work. Nothing but work done twice rests on it: the commit decides. */
+export interface Share {
+  /** Those of the given partitions (`Position.key`, sorted) that are ours now. */
+  readonly of: (partitions: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>>
+  /** Emits when the answer may be another. */
+  readonly changes: Stream.Stream<unknown>
+}
+
+/** One process works all of them. */
+export const whole: Share = { of: (partitions) => Effect.succeed(partitions), changes: Stream.empty }
 
 const decodedTable = "silver_decoded"
 const duplicatesTable = "silver_duplicate"
@@ -136,29 +152,96 @@ const loadAligned = Effect.fnUntraced(function*() {
   }
 })
 
-/** Builds the stage. `keyIndexPath` is the DuckDB file of the key index, made where missing. Holds one engine connection for its scope. */
-export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, settings: SilverSettings) {
+/** How often others may be faster before a batch is read again. */
+const triesMax = 20
+
+/**
+ * Builds the stage. `keyIndexPaths` are the DuckDB files that may hold the key index: the first that no other process has open is ours, and made
+ * where missing. Holds one engine connection for its scope.
+ */
+export const make = Effect.fn("Silver.make")(function*(
+  keyIndexPaths: KeyIndex.Paths,
+  settings: SilverSettings,
+  share: Share = whole
+) {
   const engine = yield* QueryEngine
   const wakeups = yield* Wakeups
   const connection = yield* engine.connect
   yield* LakeTables.ensure(telemetryRaw)
   yield* LakeTables.ensure(telemetryClean)
   yield* LakeTables.ensure(telemetryRejected)
-  yield* KeyIndex.open(connection, keyIndexPath)
+  yield* KeyIndex.open(connection, keyIndexPaths)
+
+  /** What is written of a batch and not visible yet, and how its offsets count. */
+  interface Checked {
+    readonly counts: ReadonlyArray<Progress.RangeCounts>
+    /** Bronze's counters of the batch's own partitions. */
+    readonly bronze: Progress.Progress
+    readonly commitId: string
+    readonly cleanFiles: ReadonlyArray<DataFile>
+    readonly rejectedFiles: ReadonlyArray<DataFile>
+  }
+
+  const commit = (batch: Checked, base: Position.Position) => {
+    const change = (contract: TableContract, files: ReadonlyArray<DataFile>) => ({
+      table: LakeTables.identifier(contract),
+      files,
+      summary: (metadata: TableMetadata) =>
+        Either.gen(function*() {
+          const progress = yield* LakeTables.progressOf(contract, metadata)
+          const next = yield* Progress.advance(progress, batch.counts)
+          if (!Position.equals(Progress.position(progress), base)) return yield* Either.left(new DeduplicationStale())
+          yield* checkAgainstBronze(next, batch.bronze)
+          return LakeTables.progressSummary(next)
+        })
+    })
+    return Transaction.commit({
+      commitId: batch.commitId,
+      changes: [change(telemetryClean, batch.cleanFiles), change(telemetryRejected, batch.rejectedFiles)]
+    })
+  }
+
+  /** Compares the batch with what silver got since; answers the silver that it may join now. */
+  const compareAgain = Effect.fnUntraced(function*(base: Position.Position, stale: DeduplicationStale) {
+    const { clean } = yield* loadAligned()
+    const now = Progress.position(clean.progress)
+    // Rewound, by whomever: what the batch was compared with is not all there.
+    if (!Position.reached(now, base)) return yield* stale
+    const added = yield* KeyIndex.addSince(connection, clean, base, now)
+    const [row] = yield* connection.rows(`SELECT count(*) AS n FROM ${cleanRows} WHERE dedup_key IN (SELECT dedup_key FROM ${added})`)
+    if (long(row?.["n"]) > 0n) return yield* stale
+    return clean.progress
+  })
+
+  /** Commits, as often as others were faster; answers the progress that silver has with the batch. */
+  const commitAmongOthers = Effect.fnUntraced(function*(batch: Checked, compared: Progress.Progress) {
+    let progress = compared
+    for (let tries = 1;; tries++) {
+      const base = Progress.position(progress)
+      const stale = yield* commit(batch, base).pipe(
+        Effect.as(undefined),
+        Effect.catchIf((error) => error instanceof DeduplicationStale && tries < triesMax, (error) => Effect.succeed(error as DeduplicationStale))
+      )
+      if (stale === undefined) return yield* Progress.advance(progress, batch.counts)
+      progress = yield* compareAgain(base, stale)
+    }
+  })
 
   const step = Effect.gen(function*() {
     const { clean, rejected } = yield* loadAligned()
     const bronze = yield* LakeTables.load(telemetryRaw)
     const from = Progress.resume(clean.progress, bronze.progress)
-    const ranges = Position.planRanges(from, Progress.position(bronze.progress), settings.batchRowsMax)
+    const mine = new Set(yield* share.of([...bronze.progress.keys()].sort()))
+    const ends = new Map(Array.from(Progress.position(bronze.progress)).filter(([key]) => mine.has(key)))
+    const ranges = Position.planRanges(from, ends, settings.batchRowsMax)
+    const waiting = Position.lag(from, ends)
+    yield* StageMetrics.found("silver", waiting)
     if (ranges.length === 0) return "idle" satisfies Outcome
 
-    const base = Progress.position(clean.progress)
-    yield* KeyIndex.catchUp(connection, clean, base)
+    yield* KeyIndex.catchUp(connection, clean, Progress.position(clean.progress))
     yield* check(connection, yield* SnapshotSource.range(telemetryRaw, bronze.metadata, from, ranges))
     const counts = yield* countRanges(connection, ranges)
-    const next = yield* Progress.advance(clean.progress, counts)
-    yield* checkAgainstBronze(next, bronze.progress)
+    yield* checkAgainstBronze(yield* Progress.advance(clean.progress, counts), bronze.progress)
 
     const commitId = yield* Transaction.newCommitId
     const target = { commitId, daysMax: settings.daysPerCommitMax }
@@ -168,19 +251,11 @@ export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, set
       rejectedRows,
       { ...target, contract: telemetryRejected, metadata: rejected.metadata }
     )
-    const summary = LakeTables.progressSummary(next)
-    const change = (table: typeof clean, contract: typeof telemetryClean, files: typeof cleanFiles) => ({
-      table: table.identifier,
-      files,
-      summary: (metadata: typeof clean.metadata) =>
-        Either.flatMap(LakeTables.progressOf(contract, metadata), (progress) =>
-          Position.equals(Progress.position(progress), base) ? Either.right(summary) : Either.left(new DeduplicationStale()))
-    })
-    yield* Transaction.commit({
-      commitId,
-      changes: [change(clean, telemetryClean, cleanFiles), change(rejected, telemetryRejected, rejectedFiles)]
-    })
+    const own = new Set(ranges.map(Position.key))
+    const batch = { counts, commitId, cleanFiles, rejectedFiles, bronze: new Map(Array.from(bronze.progress).filter(([key]) => own.has(key))) }
+    const next = yield* commitAmongOthers(batch, clean.progress)
     yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanRows, Progress.position(next))
+    yield* StageMetrics.counted("silver", counts, waiting)
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,
@@ -188,5 +263,5 @@ export const make = Effect.fn("Silver.make")(function*(keyIndexPath: string, set
     Effect.withSpan("Silver.step")
   )
 
-  return makeStage("silver", step, wakeups.of(qualifiedName(telemetryRaw)))
+  return makeStage("silver", step, Stream.merge(wakeups.of(qualifiedName(telemetryRaw)), share.changes))
 })

@@ -9,6 +9,9 @@ const endLimit = Duration.seconds(2)
 /** The operating system asks an idle peer after so long, so that one which vanished without a word is noticed. */
 const keepAliveAfter = Duration.seconds(10)
 
+/** The server asks an idle client as well, so that a lock or a transaction of a machine that is gone is given back within half a minute. */
+export const keepAliveOptions = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+
 type Rows = ReadonlyArray<Readonly<Record<string, unknown>>>
 
 export interface DedicatedConnection {
@@ -29,13 +32,15 @@ const make = (url: Redacted.Redacted, purpose: string): Pg.Client =>
     connectionString: Redacted.value(url),
     application_name: `voltlake ${purpose}`,
     connectionTimeoutMillis: Duration.toMillis(connectLimit),
+    options: keepAliveOptions,
     keepAlive: true,
     keepAliveInitialDelayMillis: Duration.toMillis(keepAliveAfter)
   })
 
-const destroySocket = (client: Pg.Client) =>
+/** Closes without the server's answer. */
+export const destroySocket = (client: Pg.Client) =>
   Effect.sync(() => {
-    // Not in the driver's types; the one way to close without the server's answer.
+    // Not in the driver's types.
     ;(client as unknown as { readonly connection: { readonly stream: { readonly destroy: () => void } } }).connection.stream.destroy()
   })
 

@@ -2,6 +2,10 @@
  * How everything else gets at PostgreSQL: `SqlClient` and `PgClient` over a bounded pool, and the URL for connections
  * of one's own.
  *
+ * A server that falls silent (a network that swallows packets, a machine that is gone) would keep a statement waiting for a quarter of an hour. So a
+ * connection of its own asks it all the time, and where it does not answer, all connections are closed: what waits on them fails, its outcome unknown.
+ * Statements themselves may take long.
+ *
  * Beyond the driver's defaults: `int8` columns are `bigint`, `timestamp` columns are read as UTC and the session's time
  * zone is UTC, `bytea` is decoded natively. Lost connections leave the pool by themselves, and the next statement gets
  * a new one. For transactions use {@link "./Transaction.ts"}: the client's own `withTransaction` turns a failed commit
@@ -11,8 +15,9 @@ import { Reactivity } from "@effect/experimental"
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { type SqlError } from "@effect/sql/SqlError"
-import { Context, Duration, Effect, Layer, Redacted, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
 import * as Pg from "pg"
+import { connect, destroySocket, keepAliveOptions } from "./DedicatedConnection.ts"
 import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
 import type { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
 import { PostgresUrl } from "./PostgresUrl.ts"
@@ -22,6 +27,20 @@ export const connectionsMax = 10
 const connectLimit = Duration.seconds(10)
 const idleLimit = Duration.minutes(1)
 const keepAliveAfter = Duration.seconds(10)
+/** A pool that does not close by then is left: the process ends anyway. */
+const closeLimit = Duration.seconds(3)
+/** A server that answers nothing for so long is taken for gone. */
+const silenceLimit = Duration.seconds(15)
+/** No statement of ours takes so long; one that does is stuck. */
+const statementLimit = Duration.minutes(15)
+/** Of a client that vanished within a transaction: its row locks would keep all others waiting. */
+const idleInTransactionLimit = Duration.minutes(1)
+const sessionOptions = [
+  "-c TimeZone=UTC",
+  `-c statement_timeout=${Duration.toMillis(statementLimit)}`,
+  `-c idle_in_transaction_session_timeout=${Duration.toMillis(idleInTransactionLimit)}`,
+  keepAliveOptions
+].join(" ")
 
 /** Nothing answered as a PostgreSQL that lets us in. The reason never holds the password. */
 export class PostgresUnavailable extends Schema.TaggedError<PostgresUnavailable>()("PostgresUnavailable", {
@@ -59,7 +78,7 @@ const openPool = (url: Redacted.Redacted, applicationName: string) =>
     idleTimeoutMillis: Duration.toMillis(idleLimit),
     keepAlive: true,
     keepAliveInitialDelayMillis: Duration.toMillis(keepAliveAfter),
-    options: "-c TimeZone=UTC",
+    options: sessionOptions,
     types
   })
 
@@ -77,16 +96,45 @@ const endOnFatal = (client: Pg.PoolClient) => {
   })
 }
 
-const pool = (url: Redacted.Redacted, applicationName: string) =>
+const pool = (url: Redacted.Redacted, applicationName: string, open: Set<Pg.Client>) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const opened = openPool(url, applicationName)
       // Idle connections that break are dropped by the pool; without a listener they would end the process.
       opened.on("error", () => undefined)
       opened.on("connect", endOnFatal)
+      opened.on("connect", (client) => open.add(client as unknown as Pg.Client))
+      opened.on("remove", (client) => open.delete(client as unknown as Pg.Client))
       return opened
     }),
-    (opened) => Effect.promise(() => opened.end()).pipe(Effect.interruptible, Effect.timeoutOption(connectLimit))
+    (opened) =>
+      Effect.promise(() => opened.end()).pipe(
+        Effect.interruptible,
+        Effect.timeoutOption(closeLimit),
+        Effect.zipRight(closeAll(open))
+      )
+  )
+
+/** Closes the sockets without a word: statements under way fail. */
+const closeAll = (open: ReadonlySet<Pg.Client>) => Effect.suspend(() => Effect.forEach([...open], destroySocket, { discard: true }))
+
+/** Asks the server all the time, for as long as the scope is open; where it falls silent, closes all connections of the pool. */
+const watch = (url: Redacted.Redacted, open: ReadonlySet<Pg.Client>, limit: Duration.Duration) =>
+  Effect.scoped(Effect.gen(function*() {
+    const connection = yield* connect(url, "watches the server")
+    const isSilent = yield* connection.query("select 1").pipe(
+      Effect.timeoutOption(limit),
+      Effect.map(Option.isNone),
+      Effect.repeat({ until: (silent) => silent, schedule: Schedule.spaced(Duration.times(limit, 1 / 3)) })
+    )
+    if (!isSilent) return
+    yield* connection.abandon
+    yield* Effect.logWarning("PostgreSQL does not answer, its connections are closed").pipe(Effect.annotateLogs({ limit: Duration.format(limit) }))
+    yield* closeAll(open)
+  })).pipe(
+    Effect.ignore,
+    Effect.repeat(Schedule.spaced(Duration.times(limit, 1 / 3))),
+    Effect.forkScoped
   )
 
 const unavailable = (error: SqlError) => {
@@ -94,9 +142,11 @@ const unavailable = (error: SqlError) => {
   return new PostgresUnavailable({ reason, retryable })
 }
 
-const make = Effect.fnUntraced(function*(url: Redacted.Redacted, applicationName: string) {
-  const client = yield* PgClient.fromPool({ acquire: pool(url, applicationName), applicationName })
+const make = Effect.fnUntraced(function*(url: Redacted.Redacted, applicationName: string, silence = silenceLimit) {
+  const open = new Set<Pg.Client>()
+  const client = yield* PgClient.fromPool({ acquire: pool(url, applicationName, open), applicationName })
   yield* client`select 1`
+  yield* watch(url, open, silence)
   return Context.make(PgClient.PgClient, client).pipe(Context.add(SqlClient, client), Context.add(PostgresUrl, url))
 }, Effect.mapError(unavailable))
 
@@ -105,13 +155,14 @@ export type Postgres = PgClient.PgClient | SqlClient | PostgresUrl
 /**
  * A server of one's own, at `postgres://user:password@host:port/database` (`?sslmode=verify-full` and the like are
  * understood). Fails where it does not answer within 10 seconds; later losses are errors of the statements they hit,
- * and pass when the server is back.
+ * and pass when the server is back. `silence`: how long it may answer nothing.
  */
 export const fromUrl = (
   url: Redacted.Redacted,
-  applicationName = "voltlake"
+  applicationName = "voltlake",
+  silence?: Duration.Duration
 ): Layer.Layer<Postgres, PostgresUnavailable> =>
-  Layer.scopedContext(make(url, applicationName)).pipe(Layer.provide(Reactivity.layer))
+  Layer.scopedContext(make(url, applicationName, silence)).pipe(Layer.provide(Reactivity.layer))
 
 /** The server under `dataDir`, started or joined; see {@link EmbeddedPostgres.acquire}. */
 export const embedded = (

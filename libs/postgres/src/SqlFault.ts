@@ -19,6 +19,8 @@ const field = (value: unknown, name: string): string => {
 
 /** SQLSTATE classes that pass: connection, rollback and deadlock, resources, intervention by an operator. */
 const passing = ["08", "40", "53", "57"]
+/** The driver's own refusals, which have no code: a password that is missing, a server without TLS. Waiting changes nothing. */
+const refused = /SASL|SSL|password must be/
 const unconnected = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND"]
 
 /** Looks into the driver's error. */
@@ -33,7 +35,7 @@ export const faultOf = (error: SqlError | Error): SqlFault => {
   const neverSent = error.message.startsWith("Failed to acquire connection")
   return {
     outcome: answered || neverSent ? "NotApplied" : "Unknown",
-    retryable: severity === "" ? code === "" || unconnected.includes(code) : passing.includes(code.slice(0, 2)),
+    retryable: severity === "" ? (code === "" && !refused.test(reason)) || unconnected.includes(code) : passing.includes(code.slice(0, 2)),
     code,
     reason: code === "" ? reason : `${reason} (${code})`
   }

@@ -53,6 +53,13 @@ const inTransaction = <A, E, R>(effect: Effect.Effect<A, E, R>, connection: Conn
   Effect.mapInputContext(effect, (context: Context.Context<R>) =>
     Context.add(context, TransactionConnection, [connection, 0] as const))
 
+/** Closes the connection, which the pool then drops: what it hands out is a client of the driver, though the type does not say so. */
+const discard = (connection: Connection) =>
+  Effect.sync(() => {
+    const { pg } = connection as unknown as { readonly pg?: { readonly end: () => Promise<void> } }
+    void pg?.end().catch(() => undefined)
+  })
+
 const begin = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | SqlError | CommitUnknown, R | SqlClient> =>
@@ -66,8 +73,8 @@ const begin = <A, E, R>(
         yield* commit(connection)
         return exit.value
       }
-      // A connection that is gone has rolled back by itself.
-      yield* Effect.ignore(connection.executeRaw("ROLLBACK", []))
+      // A connection that is gone has rolled back by itself; one that is not, and did not, must not serve anybody else.
+      yield* connection.executeRaw("ROLLBACK", []).pipe(Effect.catchAll(() => discard(connection)))
       return yield* exit
     }))
   ).pipe(Effect.withSpan("Transaction.transaction"))

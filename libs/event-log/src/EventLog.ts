@@ -5,6 +5,7 @@
 import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
 import { Outcome } from "@voltlake/domain/Failure"
 import type { OffsetRange, Position, TopicPartition } from "@voltlake/domain/Position"
+import type { Records } from "./Records.ts"
 
 export interface Header {
   readonly key: string
@@ -25,7 +26,7 @@ export interface LogRecord extends NewRecord {
 
 /** Records of one partition, in offset order, and the range `[start, end)` that reading them covers: offsets without a record are skipped ones. */
 export interface RecordBatch extends OffsetRange {
-  readonly records: ReadonlyArray<LogRecord>
+  readonly records: Records
 }
 
 /** First offset still held and next offset to be written. */

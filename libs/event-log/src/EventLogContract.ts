@@ -111,8 +111,8 @@ export const eventLogContract = (
           value: one.value === null ? null : Array.from(one.value),
           headers: one.headers.map(({ key, value }) => ({ key, value: value === null ? null : Array.from(value) }))
         })
-        expect(batch.records.map(plain)).toEqual(given.map(plain))
-        expect(batch.records.map((one) => one.offset)).toEqual([0n, 1n, 2n, 3n, 4n, 5n, 6n, 7n])
+        expect([...batch.records].map(plain)).toEqual(given.map(plain))
+        expect([...batch.records].map((one) => one.offset)).toEqual([0n, 1n, 2n, 3n, 4n, 5n, 6n, 7n])
       }))
 
       run("go to several partitions at once, and empty lists do nothing", (log, topic) => Effect.gen(function*() {
@@ -157,8 +157,8 @@ export const eventLogContract = (
           const batch = yield* reader.read({ topic, partition: 0 }, BigInt(from), { ...plenty, recordsMax })
           const wanted = Math.min(recordsMax, 50 - from)
           const offsets = Array.from({ length: wanted }, (_, at) => from + at)
-          expect(batch.records.map((one) => text(one.value))).toEqual(offsets.map(String))
-          expect(batch.records.map((one) => Number(one.offset))).toEqual(offsets)
+          expect([...batch.records].map((one) => text(one.value))).toEqual(offsets.map(String))
+          expect([...batch.records].map((one) => Number(one.offset))).toEqual(offsets)
           expect([batch.start, batch.end]).toEqual([BigInt(from), BigInt(from + wanted)])
         }
         // Whatever the limit says, a reader gets on.
@@ -169,9 +169,9 @@ export const eventLogContract = (
         yield* log.ensureTopic(topic, 1)
         const reader = yield* openAll(log, topic, 1)
         const tp = { topic, partition: 0 }
-        expect(yield* reader.read(tp, 0n, plenty)).toEqual({ ...tp, start: 0n, end: 0n, records: [] })
+        expect(yield* reader.read(tp, 0n, plenty)).toMatchObject({ ...tp, start: 0n, end: 0n, records: { length: 0 } })
         yield* log.append(topic, new Map([[0, [record("a"), record("b")]]]))
-        expect(yield* reader.read(tp, 2n, plenty)).toEqual({ ...tp, start: 2n, end: 2n, records: [] })
+        expect(yield* reader.read(tp, 2n, plenty)).toMatchObject({ ...tp, start: 2n, end: 2n, records: { length: 0 } })
         for (const offset of [-1n, 3n]) {
           expect(yield* Effect.flip(reader.read(tp, offset, plenty)))
             .toMatchObject({ _tag: "OffsetOutOfRange", offset, first: 0n, end: 2n })
@@ -188,11 +188,11 @@ export const eventLogContract = (
         expect(yield* log.partitions(topic)).toEqual([{ ...tp, first: 4n, end: 6n }])
         const below = yield* Effect.flip(reader.read(tp, 3n, plenty))
         expect(below).toMatchObject({ _tag: "OffsetOutOfRange", first: 4n, end: 6n })
-        expect((yield* reader.read(tp, 4n, plenty)).records.map((one) => text(one.value))).toEqual(["c", "c"])
+        expect([...(yield* reader.read(tp, 4n, plenty)).records].map((one) => text(one.value))).toEqual(["c", "c"])
         yield* log.trim(tp, 100n)
         expect(yield* log.partitions(topic)).toEqual([{ ...tp, first: 6n, end: 6n }])
         expect(yield* log.append(topic, new Map([[0, [record("d")]]]))).toEqual([{ ...tp, start: 6n, end: 7n }])
-        expect((yield* reader.read(tp, 6n, plenty)).records.map((one) => text(one.value))).toEqual(["d"])
+        expect([...(yield* reader.read(tp, 6n, plenty)).records].map((one) => text(one.value))).toEqual(["d"])
         expect((yield* Effect.flip(reader.read(tp, 5n, plenty)))._tag).toBe("OffsetOutOfRange")
       }))
 
@@ -213,9 +213,10 @@ export const eventLogContract = (
           for (let at = 0n; at < BigInt(total); ) {
             const batch = yield* reader.read({ topic, partition }, at, { ...plenty, recordsMax: 40 })
             expect(batch.start).toBe(at)
-            batch.records.forEach((one, index) => expect(one.offset).toBe(at + BigInt(index)))
+            let next = at
+            for (const one of batch.records) expect(one.offset).toBe(next++)
             expect(batch.end).toBe(at + BigInt(batch.records.length))
-            yield* Ref.update(seen[partition]!, (all) => [...all, ...batch.records.map((one) => text(one.value) ?? "")])
+            yield* Ref.update(seen[partition]!, (all) => [...all, ...[...batch.records].map((one) => text(one.value) ?? "")])
             at = batch.end
             yield* Effect.yieldNow()
           }
@@ -246,7 +247,7 @@ export const eventLogContract = (
         // A reader that polls on hints only gets everything, whenever it began to listen.
         const following = reader.arrivals.pipe(
           Stream.mapAccumEffect(0n, (at) =>
-            Effect.map(reader.read({ topic, partition: 0 }, at, plenty), (batch) => [batch.end, batch.records] as const)),
+            Effect.map(reader.read({ topic, partition: 0 }, at, plenty), (batch) => [batch.end, [...batch.records]] as const)),
           Stream.flattenIterables,
           Stream.take(4),
           Stream.runCollect

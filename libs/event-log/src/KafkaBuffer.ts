@@ -5,24 +5,19 @@
  * was not asked for: a fetch counts only where it began at the buffer's end.
  */
 import { invariant } from "@voltlake/domain/Failure"
-import type { OffsetRange, TopicPartition } from "@voltlake/domain/Position"
-import type { LogRecord, ReadLimits, RecordBatch } from "./EventLog.ts"
+import type { TopicPartition } from "@voltlake/domain/Position"
+import type { ReadLimits, RecordBatch } from "./EventLog.ts"
+import { Records } from "./Records.ts"
 
 interface Run {
-  readonly start: bigint
   readonly end: bigint
-  readonly records: ReadonlyArray<LogRecord>
-  readonly bytes: number
+  readonly records: Records
   /** Nothing proves yet that the log holds no records here: it may have dropped them. */
   readonly isDoubtful: boolean
 }
 
-const sizeOf = (record: LogRecord): number => (record.key?.length ?? 0) + (record.value?.length ?? 0)
-
 export class KafkaBuffer {
   private runs: Array<Run> = []
-  /** Records of the first run that were read already. */
-  private taken = 0
   private from: bigint | undefined = undefined
   private until = 0n
   private heldBytes = 0
@@ -49,19 +44,16 @@ export class KafkaBuffer {
   /** Begins anew at an offset. */
   reset(offset: bigint): void {
     this.runs = []
-    this.taken = 0
     this.heldBytes = 0
     this.from = offset
     this.until = offset
   }
 
   /** Takes what a fetch from the buffer's end gave: the records in `[end, end of the fetch)`. */
-  add(end: bigint, records: ReadonlyArray<LogRecord>, isDoubtful: boolean): void {
+  add(end: bigint, records: Records, isDoubtful: boolean): void {
     invariant(this.from !== undefined && end > this.until, "a fetch is added behind what is held")
-    let bytes = 0
-    for (const record of records) bytes += sizeOf(record)
-    this.runs.push({ start: this.until, end, records, bytes, isDoubtful })
-    this.heldBytes += bytes
+    this.runs.push({ end, records, isDoubtful })
+    this.heldBytes += records.bytes()
     this.until = end
   }
 
@@ -76,34 +68,32 @@ export class KafkaBuffer {
     if (first !== undefined) this.runs = [{ ...first, isDoubtful: false }, ...others]
   }
 
-  /** Takes out up to about the limits (one record at least), in whole runs where they fit. Stops before a doubtful run. */
+  /** Takes out up to about the limits (one record at least). Stops before a doubtful run. */
   take(limits: ReadLimits): RecordBatch {
     invariant(this.from !== undefined, "a partition is read from somewhere")
     const start = this.from
-    const records: Array<LogRecord> = []
-    const recordsMax = Math.max(limits.recordsMax, 1)
+    const parts: Array<Records> = []
+    let room = Math.max(limits.recordsMax, 1)
     let bytes = 0
-    while (this.runs.length > 0 && !this.runs[0]!.isDoubtful && records.length < recordsMax && (records.length === 0 || bytes < limits.bytesMax)) {
-      const run = this.runs[0]!
-      let at = this.taken
-      while (at < run.records.length && records.length < recordsMax && (records.length === 0 || bytes < limits.bytesMax)) {
-        const record = run.records[at]!
-        bytes += sizeOf(record)
-        records.push(record)
-        at++
-      }
-      if (at < run.records.length) {
-        this.taken = at
+    while (this.runs.length > 0 && !this.runs[0]!.isDoubtful && room > 0 && (bytes === 0 || bytes < limits.bytesMax)) {
+      const { end, isDoubtful, records } = this.runs[0]!
+      let count = Math.min(records.length, room)
+      while (count > 1 && bytes + records.bytes(count - 1) >= limits.bytesMax) count = count - 1
+      room -= count
+      bytes += records.bytes(count)
+      if (count === records.length) {
+        parts.push(records)
+        this.from = end
+        this.runs.shift()
+      } else {
+        parts.push(records.slice(0, count))
         // Up to the next record: what lies between holds none.
-        this.from = run.records[at]!.offset
+        this.from = records.offset(count)
+        this.runs[0] = { end, isDoubtful, records: records.slice(count, records.length) }
         break
       }
-      this.taken = 0
-      this.from = run.end
-      this.runs.shift()
     }
     this.heldBytes -= bytes
-    const range: OffsetRange = { ...this.tp, start, end: this.from }
-    return { ...range, records }
+    return { ...this.tp, start, end: this.from, records: Records.concat(parts) }
   }
 }

@@ -9,10 +9,11 @@ import type { Batch, Consumer, Kafka, KafkaMessage } from "kafkajs"
 import type { TopicPartition } from "@voltlake/domain/Position"
 import * as Position from "@voltlake/domain/Position"
 import {
-  EventLogError, type Header, type LogReader, type LogRecord, OffsetOutOfRange, type PartitionBounds, type ReadLimits, UnknownTopicPartition
+  EventLogError, type Header, type LogReader, OffsetOutOfRange, type PartitionBounds, type ReadLimits, UnknownTopicPartition
 } from "./EventLog.ts"
 import { KafkaBuffer } from "./KafkaBuffer.ts"
 import { call, failed } from "./KafkaClient.ts"
+import { Records } from "./Records.ts"
 
 /** A member that says nothing for so long has lost its partitions to the others. */
 const sessionTimeoutMs = 8_000
@@ -49,13 +50,22 @@ const headersOf = (headers: KafkaMessage["headers"]): ReadonlyArray<Header> => {
   })
 }
 
-const recordOf = (message: KafkaMessage): LogRecord => ({
-  offset: BigInt(message.offset),
-  timestampMs: Number(message.timestamp),
-  key: message.key,
-  value: message.value,
-  headers: headersOf(message.headers)
-})
+/** Copied at once, so that what kafkajs made of a fetch lives no longer than it. */
+const recordsOf = (messages: ReadonlyArray<KafkaMessage>): Records => {
+  const first = messages[0]
+  if (first === undefined) return Records.empty
+  const firstOffset = BigInt(first.offset)
+  // Most fetches have no hole, and then no offset but two needs to be read.
+  const isDense = BigInt(messages.at(-1)!.offset) - firstOffset === BigInt(messages.length - 1)
+  return Records.of({
+    count: messages.length,
+    offset: isDense ? (at) => firstOffset + BigInt(at) : (at) => BigInt(messages[at]!.offset),
+    timestampMs: (at) => Number(messages[at]!.timestamp),
+    key: (at) => messages[at]!.key,
+    value: (at) => messages[at]!.value,
+    headers: (at) => headersOf(messages[at]!.headers)
+  })
+}
 
 /** Of kafkajs's own, missing in its types: the offset that the fetch asked for. */
 type Fetched = Batch & { readonly fetchedOffset: string }
@@ -153,7 +163,7 @@ class Membership {
     const wanted = buffer?.end
     if (buffer === undefined || wanted === undefined) return
     if (BigInt(batch.fetchedOffset) !== wanted) return this.consumer.seek({ topic: batch.topic, partition: batch.partition, offset: String(wanted) })
-    buffer.add(BigInt(batch.lastOffset()) + 1n, batch.messages.map(recordOf), false)
+    buffer.add(BigInt(batch.lastOffset()) + 1n, recordsOf(batch.messages), false)
     this.setActive()
     this.hint()
   }
@@ -171,7 +181,7 @@ class Membership {
     if (!isNext && (first < wanted || !isOfThisSeek)) {
       return this.consumer.seek({ topic: this.options.topic, partition, offset: String(wanted) })
     }
-    buffer.add(BigInt(lastOffset) + 1n, [], !isNext)
+    buffer.add(BigInt(lastOffset) + 1n, Records.empty, !isNext)
     this.setActive()
     this.hint()
   }

@@ -13,6 +13,7 @@ import {
   type ReadLimits,
   UnknownTopicPartition
 } from "./EventLog.ts"
+import { Records } from "./Records.ts"
 import { recordSize } from "./RecordsBinary.ts"
 import { soleReader } from "./SoleReader.ts"
 import { topicFault } from "./Topic.ts"
@@ -83,7 +84,7 @@ export const make = Effect.gen(function*() {
       bytes += recordSize(held.records[to]!)
     }
     const records = held.records.slice(from, to)
-    return { topic: tp.topic, partition: tp.partition, start: offset, end: offset + BigInt(records.length), records }
+    return { topic: tp.topic, partition: tp.partition, start: offset, end: offset + BigInt(records.length), records: Records.from(records) }
   })
 
   const partitions = (topic: string) =>

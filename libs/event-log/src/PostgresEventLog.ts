@@ -21,6 +21,7 @@ import {
   UnknownTopicPartition
 } from "./EventLog.ts"
 import { appendSql, channel, readSql, unknownPartitionState } from "./EventLogSchema.ts"
+import { Records } from "./Records.ts"
 import * as RecordsBinary from "./RecordsBinary.ts"
 import { soleReader } from "./SoleReader.ts"
 import { topicFault } from "./Topic.ts"
@@ -168,7 +169,7 @@ const readFrom = (sql: SqlClient) =>
         return yield* refused("read", topic, `${where}: ${result.left.reason}`)
       }
     }
-    return { topic, partition, start: offset, end: offset + BigInt(records.length), records }
+    return { topic, partition, start: offset, end: offset + BigInt(records.length), records: Records.from(records) }
   })
 
 /**

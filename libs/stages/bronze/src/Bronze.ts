@@ -12,8 +12,9 @@ import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { type Assignment, EventLog, type Header, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
+import { Records } from "@voltlake/event-log/Records"
 import * as Transaction from "@voltlake/iceberg/Transaction"
-import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { type AppendColumn, type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { literal } from "@voltlake/query-engine/SqlText"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
 import * as LogCheck from "./LogCheck.ts"
@@ -99,8 +100,8 @@ const checkLoss = Effect.fnUntraced(function*(progress: Progress.Progress, bound
 })
 
 /**
- * Hands the records to the engine, and answers them as a relation with bronze's columns. What is the same in every row is said once, in SQL;
- * headers, which producers repeat, go through a small table of the distinct ones.
+ * Hands the records to the engine, and answers them as a relation with bronze's columns, in the table's order. What is the same in every row is said
+ * once, in SQL; headers, which producers repeat, go through a small table of the distinct ones.
  */
 const loadBatch = Effect.fnUntraced(function*(
   connection: Connection,
@@ -108,29 +109,45 @@ const loadBatch = Effect.fnUntraced(function*(
   batches: ReadonlyArray<RecordBatch>,
   ingestedAtMs: number
 ) {
-  const records = batches.flatMap((batch) => batch.records)
-  const partitions = batches.flatMap((batch) => new Array<number>(batch.records.length).fill(batch.partition))
-  const distinct = new Map<ReadonlyArray<Header>, number>()
-  for (const { headers } of records) if (!distinct.has(headers)) distinct.set(headers, distinct.size)
-  const headers = [...distinct.keys()]
-  yield* connection.run(`
-    CREATE OR REPLACE TEMP TABLE ${batchTable} ("partition" INTEGER, "offset" BIGINT, sent_ms DOUBLE, "key" BLOB, "value" BLOB, headers_id INTEGER);
-    CREATE OR REPLACE TEMP TABLE ${headersTable} (headers_id INTEGER, headers STRUCT("key" VARCHAR, "value" BLOB)[]);`)
-  yield* connection.append(batchTable, records.length, [
+  const inOrder = [...batches].sort((a, b) => a.partition - b.partition)
+  const records = Records.concat(inOrder.map((batch) => batch.records))
+  const partitions = new Int32Array(records.length)
+  let filled = 0
+  for (const { partition, records: { length } } of inOrder) partitions.fill(partition, filled, filled += length)
+  yield* connection.run(
+    `CREATE OR REPLACE TEMP TABLE ${batchTable} ("partition" INTEGER, "offset" BIGINT, sent_ms DOUBLE, "key" BLOB, "value" BLOB, headers_id INTEGER)`
+  )
+  const columns = (headersId: (row: number) => number): ReadonlyArray<AppendColumn> => [
     { type: "integer", at: (row) => partitions[row]! },
-    { type: "bigint", at: (row) => records[row]!.offset },
-    { type: "double", at: (row) => records[row]!.timestampMs },
-    { type: "blob", at: (row) => records[row]!.key },
-    { type: "blob", at: (row) => records[row]!.value },
-    { type: "integer", at: (row) => distinct.get(records[row]!.headers)! }
-  ])
+    { type: "bigint", at: (row) => records.offset(row) },
+    { type: "double", at: (row) => records.timestampMs(row) },
+    { type: "blob", at: (row) => records.key(row) },
+    { type: "blob", at: (row) => records.value(row) },
+    { type: "integer", at: headersId }
+  ]
+  const relation = (headers: string, from: string) =>
+    `(SELECT ${literal(topic)} AS topic, "partition", "offset", make_timestamp(sent_ms::BIGINT * 1000)::TIMESTAMPTZ AS "timestamp",
+      "key", "value", ${headers} AS headers, make_timestamp(${BigInt(ingestedAtMs) * 1000n})::TIMESTAMPTZ AS ingested_at FROM ${from})`
+  if (!records.hasHeaders) {
+    yield* connection.append(batchTable, records.length, columns(() => 0))
+    return relation(`[]::STRUCT("key" VARCHAR, "value" BLOB)[]`, batchTable)
+  }
+  const distinct = new Map<ReadonlyArray<Header>, number>()
+  for (let row = 0; row < records.length; row++) {
+    const own = records.headersOf(row)
+    if (!distinct.has(own)) distinct.set(own, distinct.size)
+  }
+  const headers = [...distinct.keys()]
+  yield* connection.run(
+    `CREATE OR REPLACE TEMP TABLE ${headersTable} (headers_id INTEGER, headers STRUCT("key" VARCHAR, "value" BLOB)[])`
+  )
+  yield* connection.append(batchTable, records.length, columns((row) => distinct.get(records.headersOf(row))!))
   yield* connection.append(headersTable, headers.length, [
     { type: "integer", at: (row) => row },
     { type: "headers", at: (row) => headers[row]! }
   ])
-  return `(SELECT ${literal(topic)} AS topic, "partition", "offset", make_timestamp(sent_ms::BIGINT * 1000)::TIMESTAMPTZ AS "timestamp",
-    "key", "value", headers, make_timestamp(${BigInt(ingestedAtMs) * 1000n})::TIMESTAMPTZ AS ingested_at
-    FROM ${batchTable} JOIN ${headersTable} USING (headers_id))`
+  // A join does not keep the order.
+  return relation("headers", `(FROM ${batchTable} JOIN ${headersTable} USING (headers_id) ORDER BY "partition", "offset")`)
 })
 
 /** Last record of each batch, by which the log is known again. */
@@ -229,7 +246,8 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
       contract: telemetryRaw,
       metadata: table.metadata,
       commitId,
-      daysMax: settings.daysPerCommitMax
+      daysMax: settings.daysPerCommitMax,
+      isInOrder: true
     })
     yield* Transaction.commit({
       commitId,

@@ -30,7 +30,7 @@ export const differenceOf = Effect.fn("LogCheck.differenceOf")(function*(reader:
   if (identity !== anchor.log) return `it is of log ${identity}, but bronze has read log ${anchor.log}`
   if (anchor.offset < bounds.first || anchor.offset >= bounds.end) return undefined
   const batch = yield* reader.read(bounds, anchor.offset, one)
-  const record = batch.records[0]
+  const record = batch.records.at(0)
   // Compaction removes records: then there is nothing to compare.
   if (record === undefined || record.offset !== anchor.offset) return undefined
   const found = LogLineage.anchorOf(identity, record)

@@ -13,7 +13,7 @@ const records = Effect.gen(function*() {
   const log = yield* EventLog
   const reader = yield* log.open(topic, "test")
   return yield* Effect.forEach(yield* reader.assigned, (partition) =>
-    Effect.map(reader.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => batch.records))
+    Effect.map(reader.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => [...batch.records]))
 }).pipe(Effect.scoped)
 
 describe("Ingest", () => {

@@ -22,7 +22,7 @@ const all = Effect.gen(function*() {
   const log = yield* EventLog
   const reader = yield* log.open(topic, "test")
   return yield* Effect.forEach(yield* reader.assigned, (partition) =>
-    Effect.map(reader.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => batch.records))
+    Effect.map(reader.read(partition, partition.first, { recordsMax: 1e6, bytesMax: 1e9 }), (batch) => [...batch.records]))
 }).pipe(Effect.scoped)
 
 const text = (value: Uint8Array | null) => (value === null ? "null" : Buffer.from(value).toString("latin1"))

@@ -2,4 +2,4 @@
 import * as Serve from "@voltlake/commands/Serve"
 import * as Main from "@voltlake/observability/Main"
 
-Main.run("bronze", Serve.stage("bronze"))
+Main.run("bronze", Serve.stage("bronze"), Main.serviceOptions)

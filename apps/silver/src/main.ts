@@ -2,4 +2,4 @@
 import * as Serve from "@voltlake/commands/Serve"
 import * as Main from "@voltlake/observability/Main"
 
-Main.run("silver", Serve.stage("silver"))
+Main.run("silver", Serve.stage("silver"), Main.serviceOptions)

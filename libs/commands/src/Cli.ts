@@ -25,7 +25,7 @@ const start = Command.make(
     dataDir,
     port: Options.integer("port").pipe(
       Options.withPseudoName("N"),
-      Options.withDescription("Port of the page on 127.0.0.1; 0 takes any free one"),
+      Options.withDescription("Port of the page; 0 takes any free one"),
       Options.filterMap(
         (port) => (port >= 0 && port <= 65_535 ? Option.some(port) : Option.none()),
         "--port must be from 0 to 65535"

@@ -1,5 +1,5 @@
 /** What every command needs: all settings checked together, the data directory opened, and the lake over it. */
-import { Config, Effect, Layer } from "effect"
+import { Config, Effect, ExecutionStrategy, Exit, Layer, Scope } from "effect"
 import * as Bronze from "@voltlake/bronze/Bronze"
 import * as Adapters from "@voltlake/adapters/Adapters"
 import * as DataDir from "@voltlake/adapters/DataDir"
@@ -9,6 +9,10 @@ import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
+import * as HealthServer from "./HealthServer.ts"
+import * as LakeSetup from "./LakeSetup.ts"
+import { patiently } from "./Patience.ts"
+import { listenConfig } from "./StartConfig.ts"
 
 /** Read as a whole before anything is opened: a wrong value stops the process at once, and every wrong one is named. */
 export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters) =>
@@ -19,6 +23,7 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     silver: Silver.settingsConfig,
     gold: Gold.settingsConfig,
     cleaner: Cleaner.settingsConfig,
+    listen: listenConfig,
     adapters
   }))
 export type Settings = Effect.Effect.Success<typeof settingsConfig>
@@ -37,16 +42,44 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-const layer = ({ dataDir, settings }: Opened) =>
-  Layer.provideMerge(Stage.layerHealth, Adapters.layer(dataDir, settings.adapters))
+const ports = ({ dataDir, settings }: Opened) => Adapters.layer(dataDir, settings.adapters)
 
-type Ports = Layer.Layer.Success<ReturnType<typeof layer>>
+type Ports = ReturnType<typeof ports>
+type Provided = Layer.Layer.Success<Ports> | Stage.StageHealth
+type Failures = Layer.Layer.Error<Ports>
+
+const open = Effect.fnUntraced(function*(path: string) {
+  const settings = yield* settingsConfig
+  const dataDir = yield* DataDir.open(path, { pid: process.pid, isAlive })
+  const opened: Opened = { settings, dataDir }
+  return opened
+})
 
 /** Runs a command over the lake in `path`. */
 export const use = <A, E, R>(path: string, command: (opened: Opened) => Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
-    const settings = yield* settingsConfig
-    const dataDir = yield* DataDir.open(path, { pid: process.pid, isAlive })
-    const opened: Opened = { settings, dataDir }
-    return yield* Effect.provide(command(opened), layer(opened)) as Effect.Effect<A, E | Layer.Layer.Error<ReturnType<typeof layer>>, Exclude<R, Ports>>
-  }).pipe(Effect.scoped)
+    const opened = yield* open(path)
+    return yield* Effect.provide(command(opened), ports(opened)) as Effect.Effect<A, E | Failures, Exclude<R, Layer.Layer.Success<Ports>>>
+  }).pipe(Effect.scoped, Effect.provide(Stage.layerHealth))
+
+/** One attempt to reach all servers, with topic and tables made. Of one that fails nothing stays open. */
+const connectOnce = Effect.fnUntraced(function*(opened: Opened) {
+  const scope = yield* Effect.flatMap(Effect.scope, (outer) => Scope.fork(outer, ExecutionStrategy.sequential))
+  return yield* Layer.buildWithScope(ports(opened), scope).pipe(
+    Effect.tap((context) => Effect.provide(LakeSetup.ensure(opened.settings.ingest), context)),
+    Effect.onError(() => Scope.close(scope, Exit.void))
+  )
+})
+
+/** Runs a service over the lake in `path`: tells its health, and waits for servers that are not there yet. `part` is its name in health and logs. */
+export const serve = <A, E, R>(path: string, part: string, service: (opened: Opened) => Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const opened = yield* open(path)
+    yield* HealthServer.serve(opened.settings.listen, [part])
+    const context = yield* patiently(part, connectOnce(opened))
+    return yield* Effect.provide(service(opened), context) as Effect.Effect<A, E, Exclude<R, Layer.Layer.Success<Ports>>>
+  }).pipe(Effect.scoped, Effect.provide(Stage.layerHealth)) as Effect.Effect<
+    A,
+    E | Failures | Effect.Effect.Error<ReturnType<typeof connectOnce>> | Effect.Effect.Error<ReturnType<typeof open>> | HealthServer.HealthPortUnavailable,
+    Exclude<Exclude<R, Provided>, Scope.Scope> | Exclude<Effect.Effect.Context<ReturnType<typeof open>>, Scope.Scope>
+  >

@@ -1,40 +1,39 @@
 /**
  * The console's HTTP server: the API of `@voltlake/api`, its OpenAPI document, and the page.
  *
- * It has no logins yet, so it listens on 127.0.0.1 only, and refuses requests whose Host header names anything but this machine: a page elsewhere
- * that points its own name at 127.0.0.1 (DNS rebinding) gets nothing.
+ * Who may use it, `Access` says.
  */
-import { FileSystem, HttpApiBuilder, HttpApp, HttpServer, HttpServerRequest, HttpServerResponse, Path } from "@effect/platform"
+import { FileSystem, HttpApiBuilder, HttpApp, HttpServer, HttpServerResponse, Path } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Context, Duration, Effect, Layer, Schedule, Schema, Stream } from "effect"
+import { Context, Duration, Effect, Layer, type Option, type Redacted, Schedule, Schema, Stream } from "effect"
 import { createServer } from "node:http"
 import { chartMinutesDefault, Dashboard, LakeApi, LakeUnavailable } from "@voltlake/api/LakeApi"
 import { goldChannel } from "@voltlake/gold/Gold"
 import * as Notifications from "@voltlake/postgres/Notifications"
+import * as Access from "./Access.ts"
 import * as DashboardQuery from "./DashboardQuery.ts"
 
 export interface ConsoleSettings {
-  /** On 127.0.0.1; 0 takes any free one. */
+  /** Address to listen at, such as 127.0.0.1. */
+  readonly host: string
+  /** 0 takes any free one. */
   readonly port: number
+  /** Needed to get in, where there is one. */
+  readonly token: Option.Option<Redacted.Redacted>
   readonly topic: string
   /** Folder of the built page. */
   readonly pageFolder: string
 }
 
 export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
+  host: Schema.String,
   port: Schema.Number,
   reason: Schema.String
 }) {
   override get message() {
-    return `cannot listen on 127.0.0.1:${this.port}: ${this.reason}. Choose another port with --port (0 takes any free one).`
+    return `cannot listen on ${this.host}:${this.port}: ${this.reason}. Choose another port with --port (0 takes any free one).`
   }
 }
-
-const hostsAllowed = new Set(["127.0.0.1", "localhost", "[::1]"])
-
-/** Whether a Host header names this machine. */
-export const isLocalHost = (host: string | undefined): boolean =>
-  host !== undefined && hostsAllowed.has(host.replace(/:\d+$/, "").toLowerCase())
 
 const securityHeaders = {
   "content-security-policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
@@ -42,13 +41,9 @@ const securityHeaders = {
   "referrer-policy": "no-referrer"
 }
 
-const guard = (app: HttpApp.Default): HttpApp.Default =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-    isLocalHost(request.headers["host"])
-      // What `app` answers here has been sent already: headers are set before.
-      ? HttpApp.withPreResponseHandler(app, (_, response) =>
-        Effect.succeed(HttpServerResponse.setHeaders(response, securityHeaders)))
-      : HttpServerResponse.text("This server answers to 127.0.0.1 and localhost only.\n", { status: 421 }))
+/** What `app` answers has been sent by the time it is here: headers are set before. */
+const secured = (app: HttpApp.Default): HttpApp.Default =>
+  HttpApp.withPreResponseHandler(app, (_, response) => Effect.succeed(HttpServerResponse.setHeaders(response, securityHeaders)))
 
 const unavailable = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.mapError(effect, (error) => new LakeUnavailable({ reason: error.message }))
@@ -120,28 +115,31 @@ const page = (folder: string) =>
       }
     }))
 
-const portFault = (port: number, cause: unknown): PortUnavailable => {
+const portFault = ({ host, port }: ConsoleSettings, cause: unknown): PortUnavailable => {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code
   const reasons: Readonly<Record<string, string>> = {
     EADDRINUSE: "another process uses it",
-    EACCES: "this account may not use it"
+    EACCES: "this account may not use it",
+    EADDRNOTAVAIL: "this machine has no such address, see VOLTLAKE_HOST"
   }
-  return new PortUnavailable({ port, reason: reasons[code ?? ""] ?? String(cause) })
+  return new PortUnavailable({ host, port, reason: reasons[code ?? ""] ?? String(cause) })
 }
 
 /** Serves until the scope closes; answers the page's address. */
 export const serve = Effect.fn("ConsoleServer.serve")(function*(settings: ConsoleSettings) {
-  const server = NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: settings.port })
+  const { host, port, token } = settings
+  yield* Access.check(host, token)
+  const server = NodeHttpServer.layer(createServer, { host, port })
   const api = HttpApiBuilder.api(LakeApi).pipe(Layer.provide(handlers(settings)))
-  const app = HttpApiBuilder.serve(guard).pipe(
+  const app = HttpApiBuilder.serve((httpApp) => secured(Access.guard(host, token)(httpApp))).pipe(
     Layer.provide(HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" })),
     Layer.provide(page(settings.pageFolder)),
     Layer.provide(api),
     Layer.provideMerge(server)
   )
   const context = yield* Layer.build(app).pipe(
-    Effect.catchTag("ServeError", (error) => Effect.fail(portFault(settings.port, error.cause)))
+    Effect.catchTag("ServeError", (error) => Effect.fail(portFault(settings, error.cause)))
   )
   const address = Context.get(context, HttpServer.HttpServer).address
-  return address._tag === "TcpAddress" ? `http://127.0.0.1:${address.port}` : address.path
+  return address._tag === "TcpAddress" ? `http://${host}:${address.port}` : address.path
 })

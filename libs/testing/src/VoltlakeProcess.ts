@@ -34,6 +34,8 @@ export interface VoltlakeProcess {
   readonly kill: (signal: NodeJS.Signals) => Promise<Finished>
   /** The page's address, once the process has said it. */
   readonly address: () => Promise<string>
+  /** The address of its health, where a port for that was set. */
+  readonly healthAddress: () => Promise<string>
 }
 
 // Settings of the account that runs the tests are none of the tests' business.
@@ -69,6 +71,11 @@ export const launch = (args: ReadonlyArray<string>, options: ProcessOptions = {}
   })
   // A process that ends without reading it all closes the pipe.
   child.stdin?.on("error", () => undefined).end(options.input)
+  const said = (what: string, where: () => string, pattern: RegExp) =>
+    waitFor(`${what} from process ${child.pid}`, () => {
+      if (finished !== undefined) throw new Error(`it ended with ${finished.code}: ${finished.stderr}`)
+      return pattern.exec(where())?.[1]
+    })
   return {
     pid: child.pid ?? 0,
     ended,
@@ -78,11 +85,8 @@ export const launch = (args: ReadonlyArray<string>, options: ProcessOptions = {}
       child.kill(signal)
       return ended
     },
-    address: () =>
-      waitFor(`the page's address from process ${child.pid}`, () => {
-        if (finished !== undefined) throw new Error(`it ended with ${finished.code}: ${finished.stderr}`)
-        return /(?:Voltlake|The page) is at (http:\S+)\n/.exec(out.stdout)?.[1]
-      })
+    address: () => said("the page's address", () => out.stdout, /(?:Voltlake|The page) is at (http:\S+)\n/),
+    healthAddress: () => said("the address of its health", () => out.stderr, /message="health, readiness and metrics are served" address=(http:\S+)\n/)
   }
 }
 

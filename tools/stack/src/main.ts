@@ -6,4 +6,4 @@ import * as Cli from "./Cli.ts"
 // The version of Node is Voltlake's own concern, and is said by what installs it.
 process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true"
 
-Main.run("stack", Cli.run(process.argv), ValidationError.isValidationError)
+Main.run("stack", Cli.run(process.argv), { isTold: ValidationError.isValidationError })

@@ -17,6 +17,7 @@ import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type AppendColumn, type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { literal } from "@voltlake/query-engine/SqlText"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
+import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
 import * as LogCheck from "./LogCheck.ts"
 
 export interface BronzeSettings {
@@ -274,6 +275,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     const from = Position.make(first.sound.map((bounds) => [bounds, resumeAt(table.progress, bounds).start] as const))
     const ends = Position.make(first.sound.map((bounds) => [bounds, bounds.end] as const))
     const waiting = Position.lag(from, ends)
+    yield* StageMetrics.found("bronze", waiting)
     if (waiting === 0n) return "idle" satisfies Outcome
     yield* linger(waiting)
     // Looked at again, for what came in the meantime, and for what the log may have dropped.
@@ -282,6 +284,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     yield* Ref.set(held, [...replaced, ...batch.heldBack.map(heldBackMessage)])
     if (batch.ranges.length === 0) return "idle" satisfies Outcome
     yield* commit(batch, table, known.name)
+    yield* StageMetrics.counted("bronze", batch.ranges, waiting)
     yield* Ref.set(committedAtMs, Option.some(yield* Clock.currentTimeMillis))
     return "advanced" satisfies Outcome
   }).pipe(

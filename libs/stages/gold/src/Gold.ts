@@ -16,6 +16,7 @@ import { signals } from "@voltlake/domain/TelemetryEvent"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
+import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
 import * as GoldProgress from "./GoldProgress.ts"
 import * as PartialsSql from "./PartialsSql.ts"
 
@@ -127,9 +128,13 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     }
     const from = Progress.resume(progress, silver.progress)
     const ranges = Position.planRanges(from, end, settings.batchRowsMax)
+    const waiting = Position.lag(from, end)
+    yield* StageMetrics.found("gold", waiting)
     if (ranges.length === 0) return "idle" satisfies Outcome
     const rows = yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges)
-    yield* merge(sql, yield* reduce(connection, rows, ranges), silver.progress)
+    const partials = yield* reduce(connection, rows, ranges)
+    yield* merge(sql, partials, silver.progress)
+    yield* StageMetrics.counted("gold", partials.ranges, waiting)
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,

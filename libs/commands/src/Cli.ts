@@ -87,9 +87,22 @@ const pg = Command.make(
   (options) => load(() => import("./Pg.ts").then((module) => module.run(options)))
 ).pipe(Command.withDescription("Print the URL of the PostgreSQL in use, with its password; starts nothing"))
 
+const adopt = Command.make(
+  "adopt",
+  {
+    dataDir,
+    topic: Options.text("topic").pipe(Options.withPseudoName("TOPIC"), Options.withDescription("Without it KAFKA_TOPIC"), Options.optional),
+    force: Options.boolean("force").pipe(Options.withDescription("Also where the log seems to be the one that was read before")),
+    json
+  },
+  (options) => load(() => import("./LogAdopt.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Go on with the log that stands under the topic's name now, though it is another than before"))
+
+const log = Command.make("log").pipe(Command.withDescription("What an operator decides about the log"), Command.withSubcommands([adopt]))
+
 const command = Command.make("voltlake").pipe(
   Command.withDescription("A real-time medallion lakehouse for vehicle telemetry"),
-  Command.withSubcommands([start, replay, status, verify, sql, pg])
+  Command.withSubcommands([start, replay, status, verify, sql, pg, log])
 )
 
 const parse = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })

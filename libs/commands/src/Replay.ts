@@ -7,8 +7,11 @@ import { FileSystem } from "@effect/platform"
 import { PgClient } from "@effect/sql-pg"
 import { SingleBar } from "cli-progress"
 import { Clock, Console, Duration, Effect, Random, Schedule, Schema } from "effect"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
+import { telemetryRaw } from "@voltlake/domain/Tables"
 import * as GoldProgress from "@voltlake/gold/GoldProgress"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Replay from "@voltlake/ingest/Replay"
@@ -136,7 +139,9 @@ const replay = Effect.fnUntraced(function*(options: ReplayOptions, checked: Chec
     return yield* options.json ? Output.json(summary) : Console.log(`${events} events are in the log, sent in ${took.toFixed(1)} s`)
   }
   const whole = Effect.gen(function*() {
-    const { events, ranges } = yield* send
+    const { events, ranges: sent } = yield* send
+    // As rows name the log: it may have been adopted.
+    const ranges = LogLineage.named(yield* LogLineage.of((yield* LakeTables.load(telemetryRaw)).metadata), sent)
     yield* waitForGold(ranges.reduce((ends, range) => Position.max(ends, Position.make([[range, range.end]])), Position.empty))
     return yield* ReplaySummary.count(events, ranges, yield* seconds)
   })

@@ -58,6 +58,14 @@ export const nameOf = (lineage: LogLineage, topic: string): string => {
   return incarnation === 1 ? topic : `${topic}~${incarnation}`
 }
 
+/** What belongs to the topic's log as it is now, named as rows name it. */
+export const named = <A extends { readonly topic: string }>(lineage: LogLineage, all: ReadonlyArray<A>): ReadonlyArray<A> =>
+  all.map((one) => ({ ...one, topic: nameOf(lineage, one.topic) }))
+
+/** Whether the name is one that the topic had in an earlier incarnation: nothing more comes under it. */
+export const isPast = (lineage: LogLineage, topic: string, name: string): boolean =>
+  name !== nameOf(lineage, topic) && (name === topic || (name.startsWith(`${topic}~`) && /^\d+$/.test(name.slice(topic.length + 1))))
+
 export const anchorOf = (log: string, record: LogRecord): Anchor =>
   new Anchor({
     log,

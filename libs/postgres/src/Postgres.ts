@@ -15,7 +15,7 @@ import { Reactivity } from "@effect/experimental"
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { type SqlError } from "@effect/sql/SqlError"
-import { Context, Duration, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Redacted, Schedule, Schema } from "effect"
 import * as Pg from "pg"
 import { connect, destroySocket, keepAliveOptions } from "./DedicatedConnection.ts"
 import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
@@ -122,15 +122,16 @@ const closeAll = (open: ReadonlySet<Pg.Client>) => Effect.suspend(() => Effect.f
 const watch = (url: Redacted.Redacted, open: ReadonlySet<Pg.Client>, limit: Duration.Duration) =>
   Effect.scoped(Effect.gen(function*() {
     const connection = yield* connect(url, "watches the server")
-    const isSilent = yield* connection.query("select 1").pipe(
-      Effect.timeoutOption(limit),
-      Effect.map(Option.isNone),
-      Effect.repeat({ until: (silent) => silent, schedule: Schedule.spaced(Duration.times(limit, 1 / 3)) })
+    const hasFallenSilent = Effect.gen(function*() {
+      yield* connection.abandon
+      yield* Effect.logWarning("PostgreSQL does not answer, its connections are closed").pipe(Effect.annotateLogs({ limit: Duration.format(limit) }))
+      yield* closeAll(open)
+    })
+    yield* connection.query("select 1").pipe(
+      Effect.timeoutFail({ duration: limit, onTimeout: () => "silent" as const }),
+      Effect.repeat(Schedule.spaced(Duration.times(limit, 1 / 3))),
+      Effect.catchIf((error) => error === "silent", () => hasFallenSilent)
     )
-    if (!isSilent) return
-    yield* connection.abandon
-    yield* Effect.logWarning("PostgreSQL does not answer, its connections are closed").pipe(Effect.annotateLogs({ limit: Duration.format(limit) }))
-    yield* closeAll(open)
   })).pipe(
     Effect.ignore,
     Effect.repeat(Schedule.spaced(Duration.times(limit, 1 / 3))),

@@ -2,6 +2,7 @@
 import { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean, telemetryRaw } from "@voltlake/domain/Tables"
@@ -31,8 +32,10 @@ export const read = Effect.fn("LakeStatus.read")(function*(topic: string) {
   const log = yield* EventLog
   const gold = yield* GoldProgress.read(sql)
   const silver = (yield* LakeTables.load(telemetryClean)).progress
-  const bronze = (yield* LakeTables.load(telemetryRaw)).progress
-  const bounds = yield* log.partitions(topic)
+  const raw = yield* LakeTables.load(telemetryRaw)
+  const bronze = raw.progress
+  // Of the log as it is now: what was read of another one under the topic's name is all read.
+  const bounds = LogLineage.named(yield* LogLineage.of(raw.metadata), yield* log.partitions(topic))
   const end = Position.make(bounds.map((partition) => [partition, partition.end] as const))
   const at = Progress.position
   const begun = Position.make(bounds.map((partition) => [partition, partition.first] as const))

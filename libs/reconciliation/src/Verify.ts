@@ -7,12 +7,13 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Either } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { dedupKeySql } from "@voltlake/domain/DecodeSql"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
-import { EventLog } from "@voltlake/event-log/EventLog"
+import { EventLog, type PartitionBounds } from "@voltlake/event-log/EventLog"
 import * as GoldProgress from "@voltlake/gold/GoldProgress"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
@@ -143,6 +144,12 @@ const repeatedKeys = Effect.fnUntraced(function*(connection: Connection, silver:
   return BigInt((row?.["repeated"] ?? 0n) as bigint)
 })
 
+/** Where the log ends, in the names that rows have. An earlier log under the topic's name is gone: it ended where it was read. */
+const logEnd = (topic: string, lineage: LogLineage.LogLineage, read: Position.Position, bounds: ReadonlyArray<PartitionBounds>): Position.Position => {
+  const past = Array.from(read).filter(([key]) => LogLineage.isPast(lineage, topic, Position.parseKey(key).topic))
+  return Position.max(new Map(past), Position.make(LogLineage.named(lineage, bounds).map((one) => [one, one.end] as const)))
+}
+
 /** Runs every check. Reads all rows of all tables once; memory is the engine's. */
 export const run = Effect.fn("Verify.run")(function*(topic: string) {
   const engine = yield* QueryEngine
@@ -152,8 +159,8 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
   const clean = yield* LakeTables.load(telemetryClean)
   const rejected = yield* LakeTables.load(telemetryRejected)
   const bronze = yield* LakeTables.load(telemetryRaw)
-  const end = Position.make((yield* log.partitions(topic)).map((bounds) => [bounds, bounds.end] as const))
   const at = Progress.position
+  const end = logEnd(topic, yield* LogLineage.of(bronze.metadata), at(bronze.progress), yield* log.partitions(topic))
 
   // The two silver tables are loaded one after the other: only a later one that disagrees at the same position is a breach.
   const aligned = Position.equals(at(clean.progress), at(rejected.progress))

@@ -1,4 +1,5 @@
 // Processes as in production: Kafka, S3 and PostgreSQL are servers, and each stage runs in several processes that share its work.
+import kafkajs from "kafkajs"
 import { randomUUID } from "node:crypto"
 import { Client } from "pg"
 import { afterEach, beforeEach, expect, it } from "vitest"
@@ -137,6 +138,43 @@ describeStack("kafka", "s3", "postgresUrl")("processes over Kafka, S3 and Postgr
     await lake.endAll("SIGTERM")
     await expectInSilver(sent)
   }, 120_000)
+
+  it("do not read a topic that was made anew, say so, and go on with it once it was adopted", async () => {
+    const first = await send(4)
+    const bronze = lake.serve("bronze")
+    const page = await lake.serve("console", { VOLTLAKE_PORT: "0" }).address()
+    lake.serve("silver")
+    lake.serve("gold")
+    await waitForNoLag(page)
+    const refused = await lake.run(["log", "adopt"])
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toContain("this is the log that bronze has read: nothing to adopt")
+
+    const topic = variables["KAFKA_TOPIC"]!
+    const admin = new kafkajs.Kafka({ brokers: stackEnv!.kafka!.split(","), logLevel: kafkajs.logLevel.NOTHING }).admin()
+    await admin.connect()
+    await admin.deleteTopics({ topics: [topic] })
+    // The broker deletes in the background.
+    await waitFor("the topic to be made anew", async () => {
+      await admin.createTopics({ topics: [{ topic, numPartitions: 4 }], waitForLeaders: true })
+      return true
+    })
+    await admin.disconnect()
+    const second = await send(5)
+    const reason = await waitFor("bronze to see it", async () => {
+      const found = (await healthOf(bronze)).stages[0]
+      return found?.state === "waiting" && found.reason.includes("LogReplaced") ? found.reason : undefined
+    })
+    expect(reason).toContain("voltlake log adopt")
+    const adopted = await lake.json<{ readonly name: string; readonly differences: ReadonlyArray<string> }>(["log", "adopt"])
+    expect(adopted).toMatchObject({ name: `${topic}~2` })
+    expect(adopted.differences.length).toBeGreaterThan(0)
+    await waitForNoLag(page)
+    await waitFor("bronze to be well", async () => (await healthOf(bronze)).stages[0]?.state === "running" || undefined)
+    expect(bronze.hasEnded()).toBe(false)
+    await lake.endAll("SIGTERM")
+    await expectInSilver([first, second])
+  }, 90_000)
 
   it("wait for servers that are not there yet and say so, but end where somebody has to act", async () => {
     const away = lake.serve("bronze", { KAFKA_BOOTSTRAP_SERVERS: "127.0.0.1:1" })

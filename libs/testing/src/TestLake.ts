@@ -38,6 +38,12 @@ const runLimitMs = 40_000
 
 export type Row = Readonly<Record<string, string | number | boolean | null>>
 
+/** The command, of one word or two, and what follows it: options go between. */
+const parted = (args: ReadonlyArray<string>) => {
+  const words = args[0] === "log" ? 2 : 1
+  return { command: args.slice(0, words), rest: args.slice(words) }
+}
+
 const isAlive = (pid: number) => {
   try {
     return process.kill(pid, 0)
@@ -70,8 +76,8 @@ export class TestLake {
 
   /** Starts a command on the data directory. */
   launch(args: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): VoltlakeProcess.VoltlakeProcess {
-    const [command = "", ...rest] = args
-    const launched = VoltlakeProcess.launch([command, "--data-dir", this.dataDir, ...rest], {
+    const { command, rest } = parted(args)
+    const launched = VoltlakeProcess.launch([...command, "--data-dir", this.dataDir, ...rest], {
       ...this.options,
       ...options,
       env: { ...this.options.env, ...options.env }
@@ -111,8 +117,8 @@ export class TestLake {
   }
 
   async json<A>(args: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): Promise<A> {
-    const [command = "", ...rest] = args
-    return VoltlakeProcess.parseOutput<A>(await this.run([command, "--json", ...rest], options))
+    const { command, rest } = parted(args)
+    return VoltlakeProcess.parseOutput<A>(await this.run([...command, "--json", ...rest], options))
   }
 
   replay(files: ReadonlyArray<string>, options: VoltlakeProcess.ProcessOptions = {}): Promise<Summary> {

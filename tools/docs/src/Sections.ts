@@ -1,6 +1,6 @@
 /** Which settings there are, by owner. */
 import * as Bronze from "@voltlake/bronze/Bronze"
-import { portConfig, sourceConfig } from "@voltlake/commands/StartConfig"
+import { listenConfig, portConfig, sourceConfig } from "@voltlake/commands/StartConfig"
 import { pathConfig } from "@voltlake/adapters/DataDir"
 import { postgresUrlConfig, warehouseConfig } from "@voltlake/adapters/Adapters"
 import * as KafkaSettings from "@voltlake/event-log/KafkaSettings"
@@ -18,7 +18,7 @@ export const sections: ReadonlyArray<Section> = [
   {
     title: "The process",
     text: "Options `--data-dir`, `--port` and `--source` of the commands have the same meaning.",
-    configs: [pathConfig, portConfig, sourceConfig, postgresUrlConfig, Logs.levelConfig, Logs.formatConfig]
+    configs: [pathConfig, portConfig, sourceConfig, listenConfig, postgresUrlConfig, Logs.levelConfig, Logs.formatConfig]
   },
   {
     title: "Kafka",

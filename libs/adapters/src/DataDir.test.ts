@@ -8,7 +8,7 @@ import { temporaryFolder } from "@voltlake/postgres/testing/TemporaryFolder"
 import * as DataDir from "./DataDir.ts"
 
 const alive = new Set([100, 200])
-const me = { pid: 100, isAlive: (pid: number) => alive.has(pid) }
+const me = { pid: 100, host: "this-host", isAlive: (pid: number) => alive.has(pid) }
 
 /** Gives the test a path for a data directory, in a folder of its own whose path holds no links. */
 const within = <A, E, R>(use: (path: string, folder: string) => Effect.Effect<A, E, R>) =>
@@ -97,7 +97,7 @@ describe("DataDir", () => {
         const one = yield* DataDir.open(path, me)
         const two = yield* DataDir.open(path, { ...me, pid: 200 })
         expect(one.scratch).not.toBe(two.scratch)
-        expect(one.scratch.startsWith(join(path, "scratch", "100-"))).toBe(true)
+        expect(one.scratch.startsWith(join(path, "scratch", "this-host-100-"))).toBe(true)
         for (const dir of [one, two]) {
           expect(yield* isThere(dir.scratch)).toBe(true)
           yield* write(join(dir.scratch, "file"), "x")
@@ -111,11 +111,11 @@ describe("DataDir", () => {
   it.live("removes scratch folders of processes that no longer live, and no others", () =>
     within((path) => Effect.gen(function*() {
       yield* opened(path)
-      for (const name of ["200-living", "300-dead", "no process at all"]) {
+      for (const name of ["this-host-200-1", "this-host-300-1", "other-host-300-1", "no process at all"]) {
         yield* Effect.promise(() => fs.mkdir(join(path, "scratch", name, "deep"), { recursive: true }))
         yield* write(join(path, "scratch", name, "deep", "file"), "x")
       }
       yield* opened(path)
-      expect(yield* Effect.promise(() => fs.readdir(join(path, "scratch")))).toEqual(["200-living"])
+      expect(yield* Effect.promise(() => fs.readdir(join(path, "scratch")))).toEqual(["other-host-300-1", "this-host-200-1"])
     })))
 })

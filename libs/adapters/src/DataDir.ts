@@ -4,7 +4,7 @@
  * `voltlake.json` names its format and the path at which it was made. Iceberg names files by absolute location, so the directory cannot be moved.
  */
 import { FileSystem, Path } from "@effect/platform"
-import { Config, Effect, Either, Random, Schema } from "effect"
+import { Clock, Config, Duration, Effect, Either, Option, Random, Schema } from "effect"
 
 /** Most silver processes over one directory. */
 const keyIndexesMax = 16
@@ -89,20 +89,37 @@ const checkDescription = Effect.fnUntraced(function*(path: string, file: string)
   }
 })
 
-/** Folders of processes that no longer live are left by kill -9. */
-const removeDeadScratch = Effect.fnUntraced(function*(scratchRoot: string, isAlive: (pid: number) => boolean) {
+/** Of another host (a container that is gone has one too) nobody here knows whether it lives. */
+const foreignAgeMax = Duration.days(1)
+
+/** Folders of processes that no longer live are left by kill -9. Named `<host>-<pid>-<random>`, since hosts may share the directory. */
+const removeDeadScratch = Effect.fnUntraced(function*(scratchRoot: string, { host, isAlive }: Process) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
+  const nowMs = yield* Clock.currentTimeMillis
   for (const name of yield* fs.readDirectory(scratchRoot)) {
-    const pid = Number(name.split("-")[0])
-    if (!isAlive(pid)) yield* Effect.ignore(fs.remove(path.join(scratchRoot, name), { recursive: true }))
+    const [, owner, pid] = /^(.+)-(\d+)-\d+$/.exec(name) ?? []
+    const folder = path.join(scratchRoot, name)
+    const changedMs = (yield* Effect.option(fs.stat(folder))).pipe(
+      Option.flatMap((info) => info.mtime),
+      Option.match({ onNone: () => nowMs, onSome: (time) => time.getTime() })
+    )
+    const isDead = owner === undefined ? true : owner === host ? !isAlive(Number(pid)) : nowMs - changedMs > Duration.toMillis(foreignAgeMax)
+    if (isDead) yield* Effect.ignore(fs.remove(folder, { recursive: true }))
   }
 })
+
+/** The process that opens the directory. */
+export interface Process {
+  readonly pid: number
+  readonly host: string
+  readonly isAlive: (pid: number) => boolean
+}
 
 /** Opens the directory, making it where it is missing; its scratch folder is this process's own and goes with the scope. */
 export const open = Effect.fn("DataDir.open")(function*(
   given: string,
-  process: { readonly pid: number; readonly isAlive: (pid: number) => boolean }
+  process: Process
 ) {
   const fs = yield* FileSystem.FileSystem
   const paths = yield* Path.Path
@@ -111,10 +128,10 @@ export const open = Effect.fn("DataDir.open")(function*(
     Effect.mapError((error) => describe(given, error))
   )
   const scratchRoot = paths.join(made, "scratch")
-  const scratch = paths.join(scratchRoot, `${process.pid}-${yield* Random.nextIntBetween(0, 2 ** 31)}`)
+  const scratch = paths.join(scratchRoot, `${process.host}-${process.pid}-${yield* Random.nextIntBetween(0, 2 ** 31)}`)
   yield* checkDescription(made, paths.join(made, "voltlake.json")).pipe(
     Effect.zipRight(fs.makeDirectory(scratchRoot, { recursive: true })),
-    Effect.zipRight(removeDeadScratch(scratchRoot, process.isAlive)),
+    Effect.zipRight(removeDeadScratch(scratchRoot, process)),
     Effect.zipRight(fs.makeDirectory(scratch, { recursive: true })),
     Effect.catchTags({
       SystemError: (error) => Effect.fail(describe(made, error)),

@@ -1,5 +1,6 @@
 /** What every command needs: all settings checked together, the data directory opened, and the lake over it. */
 import { Config, Effect, ExecutionStrategy, Exit, Layer, Scope } from "effect"
+import { hostname } from "node:os"
 import * as Bronze from "@voltlake/bronze/Bronze"
 import * as Adapters from "@voltlake/adapters/Adapters"
 import * as DataDir from "@voltlake/adapters/DataDir"
@@ -50,7 +51,7 @@ type Failures = Layer.Layer.Error<Ports>
 
 const open = Effect.fnUntraced(function*(path: string) {
   const settings = yield* settingsConfig
-  const dataDir = yield* DataDir.open(path, { pid: process.pid, isAlive })
+  const dataDir = yield* DataDir.open(path, { pid: process.pid, host: hostname(), isAlive })
   const opened: Opened = { settings, dataDir }
   return opened
 })

@@ -1,0 +1,24 @@
+import { describe, expect, it } from "@effect/vitest"
+import type { Health } from "@voltlake/stage-runner/Stage"
+import { notReady } from "./HealthServer.ts"
+
+const at = (state: Health["state"], sinceMs: number, reason = ""): Health => ({ stage: "silver", state, sinceMs, reason })
+const now = 100_000
+
+describe("notReady", () => {
+  it.each<readonly [string, ReadonlyArray<Health>, boolean, ReadonlyArray<string>]>([
+    ["a part that has not begun", [], false, ["silver has not begun"]],
+    ["one that runs and has no step behind it", [at("running", now)], false, ["silver has not come through its first step"]],
+    ["one that runs and has", [at("running", 0)], true, []],
+    ["one that waits for its servers at start", [at("waiting", now - 1000, "Kafka is away")], false, [
+      "silver has not come through its first step: Kafka is away"
+    ]],
+    ["one that waits for a moment", [at("waiting", now - 29_000, "S3 is away")], true, []],
+    ["one that waits for long", [at("waiting", now - 31_000, "S3 is away")], true, ["silver waits for longer than 30s: S3 is away"]],
+    ["one that stands by", [at("standby", 0, "process 1 runs the stage")], false, []],
+    ["one that stopped", [at("stopped", now, "silver stopped: rows are missing. Look.")], true, ["silver stopped: rows are missing. Look."]],
+    ["another part is not asked for", [{ ...at("stopped", 0, "other"), stage: "other" }, at("running", 0)], true, []]
+  ])("%s", (_, states, hasSucceeded, expected) => {
+    expect(notReady(["silver"], states, new Set(hasSucceeded ? ["silver"] : []), now)).toEqual(expected)
+  })
+})

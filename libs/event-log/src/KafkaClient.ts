@@ -2,9 +2,10 @@
 import { FileSystem } from "@effect/platform"
 import { Effect, Option, Redacted, Runtime } from "effect"
 import kafkajs, { type Kafka, type KafkaConfig, type LogEntry, type SASLOptions } from "kafkajs"
-import { invariant, type Outcome } from "@voltlake/domain/Failure"
+import type { Outcome } from "@voltlake/domain/Failure"
 import { EventLogError } from "./EventLog.ts"
 import * as KafkaCodecs from "./KafkaCodecs.ts"
+import { seeingOpenTransactions } from "./KafkaInternals.ts"
 import type { KafkaSettings } from "./KafkaSettings.ts"
 
 const connectTimeoutMs = 5_000
@@ -42,22 +43,6 @@ const { Kafka: Client, logLevel } = kafkajs
 const logLine = ({ log, namespace }: LogEntry) => {
   const { error, message } = log
   return Effect.logDebug(message).pipe(Effect.annotateLogs({ kafka: namespace, ...(typeof error === "string" ? { reason: error } : {}) }))
-}
-
-/** 0 is READ_UNCOMMITTED. */
-type CreateCluster = (options: { readonly isolationLevel?: 0 | 1 }) => unknown
-
-/**
- * A client whose admin says where logs end. As it comes, it says where the first open transaction begins, so that nobody would see that one holds a
- * log back; and kafkajs has a setting of it for consumers only.
- */
-const seeingOpenTransactions = (client: Kafka): Kafka => {
-  const symbol = Object.getOwnPropertySymbols(client).find(({ description }) => description === "private:Kafka:createCluster")
-  invariant(symbol !== undefined, "kafkajs is the version that this was written for")
-  const holder = client as unknown as Record<symbol, CreateCluster>
-  const create = holder[symbol]!
-  holder[symbol] = (options) => create({ ...options, isolationLevel: 0 })
-  return client
 }
 
 /** Clients of the settings: one for records, one for questions. They connect to nothing yet. */

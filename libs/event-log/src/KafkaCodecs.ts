@@ -1,10 +1,12 @@
 /**
- * The codecs that kafkajs leaves to others. Records of any producer are read: Java's, librdkafka's, Tesla's server. zstd is only read, since
+ * The codecs of record batches. Records of any producer are read: Java's, librdkafka's, Tesla's server. zstd is only read, since
  * Node gained it later than the oldest version that we run on.
  */
 import { decompress as decompressZstd } from "fzstd"
 import kafkajs from "kafkajs"
 import { compressFrame, decompressFrame } from "lz4-napi"
+import { promisify } from "node:util"
+import { gunzip } from "node:zlib"
 import { compress as compressSnappy, uncompress as uncompressSnappy } from "snappy"
 
 const { CompressionCodecs, CompressionTypes } = kafkajs
@@ -29,7 +31,20 @@ const readSnappy = async (buffer: Buffer): Promise<Buffer> => {
   return Buffer.concat(blocks)
 }
 
-/** Tells kafkajs of them; once for the process. */
+type Decompress = (bytes: Buffer) => Promise<Buffer>
+
+const readers: ReadonlyArray<Decompress | "none"> = [
+  "none",
+  promisify(gunzip),
+  readSnappy,
+  (bytes) => decompressFrame(bytes),
+  (bytes) => Promise.resolve(Buffer.from(decompressZstd(bytes)))
+]
+
+/** How batches of a codec are read, by its number in their attributes; undefined for one that we do not know. */
+export const lookup = (codec: number): Decompress | "none" | undefined => readers[codec]
+
+/** Tells kafkajs of those it leaves to others, for sending; once for the process. */
 export const register = (): void => {
   CompressionCodecs[CompressionTypes.Snappy] = () => ({
     compress: (encoder: Encoder) => compressSnappy(encoder.buffer),
@@ -37,10 +52,6 @@ export const register = (): void => {
   })
   CompressionCodecs[CompressionTypes.LZ4] = () => ({
     compress: (encoder: Encoder) => compressFrame(encoder.buffer),
-    decompress: (buffer: Buffer) => decompressFrame(buffer)
-  })
-  CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-    compress: () => Promise.reject(new Error("zstd is read, not written")),
-    decompress: (buffer: Buffer) => Promise.resolve(Buffer.from(decompressZstd(buffer)))
+    decompress: (bytes: Buffer) => decompressFrame(bytes)
   })
 }

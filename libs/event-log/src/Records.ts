@@ -1,151 +1,153 @@
 /**
- * Many records in few objects: their bytes back to back in one buffer, their numbers in typed arrays. Records wait in memory by the ten thousands, and
- * a collector that must look at an object for each of them, its key and its value, costs more than reading them.
+ * Many records in few objects: where their bytes lie in the buffer they came in, and their numbers, in typed arrays. Records wait in memory by the ten
+ * thousands, and a collector that must look at an object for each of them, its key and its value, costs more than reading them.
  */
 import type { Header, LogRecord } from "./EventLog.ts"
 
 const noHeaders: ReadonlyArray<Header> = []
 
-/** Where records come from, by their number from 0 on. Each is asked twice for its key and value. */
-export interface Source {
-  readonly count: number
-  readonly offset: (at: number) => bigint
-  readonly timestampMs: (at: number) => number
-  readonly key: (at: number) => Uint8Array | null
-  readonly value: (at: number) => Uint8Array | null
-  readonly headers: (at: number) => ReadonlyArray<Header>
+/** Records of one buffer. Arrays are as long as the chunk has records, and more; only the first `length` count. */
+export interface Chunk {
+  readonly length: number
+  readonly buffer: Uint8Array
+  readonly offsets: BigInt64Array
+  readonly timestampsMs: Float64Array
+  readonly keyStarts: Int32Array
+  /** -1 for null. */
+  readonly keyLengths: Int32Array
+  readonly valueStarts: Int32Array
+  readonly valueLengths: Int32Array
+  /** By record; undefined where none of them has any. */
+  readonly headers: ReadonlyArray<ReadonlyArray<Header>> | undefined
 }
 
+/** Arrays for up to `count` records. */
+export const emptyChunk = (count: number, buffer: Uint8Array) => ({
+  length: 0,
+  buffer,
+  offsets: new BigInt64Array(count),
+  timestampsMs: new Float64Array(count),
+  keyStarts: new Int32Array(count),
+  keyLengths: new Int32Array(count),
+  valueStarts: new Int32Array(count),
+  valueLengths: new Int32Array(count),
+  headers: undefined as Array<ReadonlyArray<Header>> | undefined
+})
+
+const chunkOf = (list: ReadonlyArray<LogRecord>): Chunk => {
+  const bytes = list.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0)
+  const chunk = emptyChunk(list.length, new Uint8Array(bytes))
+  let end = 0
+  const put = (given: Uint8Array | null, starts: Int32Array, lengths: Int32Array, at: number) => {
+    starts[at] = end
+    lengths[at] = given?.length ?? -1
+    if (given !== null) chunk.buffer.set(given, end)
+    end += given?.length ?? 0
+  }
+  list.forEach(({ key, offset, timestampMs, value }, at) => {
+    chunk.offsets[at] = offset
+    chunk.timestampsMs[at] = timestampMs
+    put(key, chunk.keyStarts, chunk.keyLengths, at)
+    put(value, chunk.valueStarts, chunk.valueLengths, at)
+  })
+  const hasHeaders = list.some(({ headers }) => headers.length > 0)
+  return { ...chunk, length: list.length, headers: hasHeaders ? list.map(({ headers }) => headers) : undefined }
+}
+
+const sliceOf = (chunk: Chunk, from: number, to: number): Chunk => ({
+  length: to - from,
+  buffer: chunk.buffer,
+  offsets: chunk.offsets.subarray(from, to),
+  timestampsMs: chunk.timestampsMs.subarray(from, to),
+  keyStarts: chunk.keyStarts.subarray(from, to),
+  keyLengths: chunk.keyLengths.subarray(from, to),
+  valueStarts: chunk.valueStarts.subarray(from, to),
+  valueLengths: chunk.valueLengths.subarray(from, to),
+  headers: chunk.headers?.slice(from, to)
+})
+
+const field = (buffer: Uint8Array, start: number, length: number): Uint8Array | null =>
+  length < 0 ? null : buffer.subarray(start, start + length)
+
 export class Records implements Iterable<LogRecord> {
-  /** Fields lie key, value, key, value …: field n is `[ends[n], ends[n + 1])` of the bytes. */
-  private constructor(
-    readonly length: number,
-    private readonly offsets: BigInt64Array,
-    private readonly timestamps: Float64Array,
-    private readonly buffer: Uint8Array,
-    private readonly ends: Uint32Array,
-    private readonly nulls: Uint8Array,
-    /** Undefined where none of them has any. */
-    private readonly headers: ReadonlyArray<ReadonlyArray<Header>> | undefined
-  ) {}
+  readonly length: number
+  private readonly starts: ReadonlyArray<number>
+  /** The chunk that was asked last: most ask for one record after the other. */
+  private last = 0
 
-  static readonly empty = Records.of({ count: 0, offset: () => 0n, timestampMs: () => 0, key: () => null, value: () => null, headers: () => noHeaders })
-
-  static of({ count, headers, key, offset, timestampMs, value }: Source): Records {
-    let bytes = 0
-    for (let at = 0; at < count; at++) bytes += (key(at)?.length ?? 0) + (value(at)?.length ?? 0)
-    const offsets = new BigInt64Array(count)
-    const timestamps = new Float64Array(count)
-    const ends = new Uint32Array(2 * count + 1)
-    const nulls = new Uint8Array(2 * count)
-    // Not from the pool, of which a small piece would keep all.
-    const buffer = new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
-    const heads: Array<ReadonlyArray<Header>> = []
-    let hasHeaders = false
-    let end = 0
-    const put = (field: number, given: Uint8Array | null) => {
-      if (given === null) nulls[field] = 1
-      else {
-        buffer.set(given, end)
-        end += given.length
-      }
-      ends[field + 1] = end
+  constructor(readonly chunks: ReadonlyArray<Chunk>) {
+    const starts: Array<number> = []
+    let length = 0
+    for (const chunk of chunks) {
+      starts.push(length)
+      length += chunk.length
     }
-    for (let at = 0; at < count; at++) {
-      offsets[at] = offset(at)
-      timestamps[at] = timestampMs(at)
-      put(2 * at, key(at))
-      put(2 * at + 1, value(at))
-      const own = headers(at)
-      if (own.length > 0) hasHeaders = true
-      heads.push(own)
-    }
-    return new Records(count, offsets, timestamps, buffer, ends, nulls, hasHeaders ? heads : undefined)
+    this.starts = starts
+    this.length = length
   }
 
+  static readonly empty = new Records([])
+
   static from(list: ReadonlyArray<LogRecord>): Records {
-    return Records.of({
-      count: list.length,
-      offset: (at) => list[at]!.offset,
-      timestampMs: (at) => list[at]!.timestampMs,
-      key: (at) => list[at]!.key,
-      value: (at) => list[at]!.value,
-      headers: (at) => list[at]!.headers
-    })
+    return list.length === 0 ? Records.empty : new Records([chunkOf(list)])
   }
 
   static concat(parts: ReadonlyArray<Records>): Records {
-    if (parts.length === 1) return parts[0]!
-    const starts: Array<number> = []
-    let count = 0
-    for (const part of parts) {
-      starts.push(count)
-      count += part.length
-    }
-    let which = 0
-    const find = (at: number) => {
-      if (at < starts[which]!) which = 0
-      while (which + 1 < starts.length && starts[which + 1]! <= at) which++
-      return at - starts[which]!
-    }
-    const of = <A>(get: (part: Records, at: number) => A) => (at: number) => {
-      const within = find(at)
-      return get(parts[which]!, within)
-    }
-    return Records.of({
-      count,
-      offset: of((part, at) => part.offset(at)),
-      timestampMs: of((part, at) => part.timestampMs(at)),
-      key: of((part, at) => part.key(at)),
-      value: of((part, at) => part.value(at)),
-      headers: of((part, at) => part.headersOf(at))
-    })
+    return new Records(parts.flatMap((part) => part.chunks))
+  }
+
+  /** Makes `last` the chunk of a record, and answers the record's place in it. */
+  private find(at: number): number {
+    if (at < this.starts[this.last]!) this.last = 0
+    while (this.last + 1 < this.starts.length && this.starts[this.last + 1]! <= at) this.last++
+    return at - this.starts[this.last]!
   }
 
   offset(at: number): bigint {
-    return this.offsets[at]!
+    const within = this.find(at)
+    return this.chunks[this.last]!.offsets[within]!
   }
 
   timestampMs(at: number): number {
-    return this.timestamps[at]!
-  }
-
-  private field(field: number): Uint8Array | null {
-    return this.nulls[field] === 1 ? null : this.buffer.subarray(this.ends[field]!, this.ends[field + 1]!)
+    const within = this.find(at)
+    return this.chunks[this.last]!.timestampsMs[within]!
   }
 
   key(at: number): Uint8Array | null {
-    return this.field(2 * at)
+    const within = this.find(at)
+    const { buffer, keyLengths, keyStarts } = this.chunks[this.last]!
+    return field(buffer, keyStarts[within]!, keyLengths[within]!)
   }
 
   value(at: number): Uint8Array | null {
-    return this.field(2 * at + 1)
+    const within = this.find(at)
+    const { buffer, valueLengths, valueStarts } = this.chunks[this.last]!
+    return field(buffer, valueStarts[within]!, valueLengths[within]!)
   }
 
   get hasHeaders(): boolean {
-    return this.headers !== undefined
+    return this.chunks.some(({ headers }) => headers !== undefined)
   }
 
   headersOf(at: number): ReadonlyArray<Header> {
-    return this.headers?.[at] ?? noHeaders
+    const within = this.find(at)
+    return this.chunks[this.last]!.headers?.[within] ?? noHeaders
   }
 
-  /** Bytes of keys and values, of all or of the records up to `count`. */
-  bytes(count = this.length): number {
-    return this.ends[2 * count]! - this.ends[0]!
+  /** Bytes of a record's key and value. */
+  size(at: number): number {
+    const within = this.find(at)
+    const { keyLengths, valueLengths } = this.chunks[this.last]!
+    return Math.max(keyLengths[within]!, 0) + Math.max(valueLengths[within]!, 0)
   }
 
   /** The records `[from, to)`, which share this one's bytes. */
   slice(from: number, to: number): Records {
-    return new Records(
-      to - from,
-      this.offsets.subarray(from, to),
-      this.timestamps.subarray(from, to),
-      this.buffer,
-      this.ends.subarray(2 * from, 2 * to + 1),
-      this.nulls.subarray(2 * from, 2 * to),
-      this.headers?.slice(from, to)
-    )
+    return new Records(this.chunks.flatMap((chunk, which) => {
+      const start = this.starts[which]!
+      const [first, past] = [Math.max(from - start, 0), Math.min(to - start, chunk.length)]
+      return first < past ? [sliceOf(chunk, first, past)] : []
+    }))
   }
 
   /** One of them; a number below 0 counts from the end. */

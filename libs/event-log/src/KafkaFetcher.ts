@@ -1,0 +1,139 @@
+/**
+ * Fetches ahead for the partitions of a reader, from the broker that leads each of them: one request at a time to a broker, for all of its partitions
+ * that were asked for and have room. Requests go over kafkajs's connections; what comes back is decoded here, into columns.
+ */
+import { Duration, Effect, Either, FiberMap, Queue } from "effect"
+import type { Kafka } from "kafkajs"
+import { EventLogError } from "./EventLog.ts"
+import type { KafkaBuffer } from "./KafkaBuffer.ts"
+import { call } from "./KafkaClient.ts"
+import * as KafkaFetch from "./KafkaFetch.ts"
+import * as KafkaInternals from "./KafkaInternals.ts"
+import * as KafkaRecordBatch from "./KafkaRecordBatch.ts"
+
+/** How long a broker waits for records. One that is asked for meanwhile waits as long at most. */
+const waitMs = 100
+/** Limits of an answer, and of a partition's part of it; a larger batch comes whole. */
+const bytesMax = 8 * 1024 * 1024
+const partitionBytesMax = 1024 * 1024
+const requestTimeoutMs = 10_000
+/** Leaders are asked for again at least as often. */
+const metadataMaxAgeMs = 10_000
+const retryAfter = Duration.millis(250)
+
+const offsetOutOfRange = 1
+/** Another broker leads the partition now, or nobody does yet. */
+const staleLeader = new Set([3, 5, 6, 74, 75])
+
+export interface FetcherOptions {
+  readonly topic: string
+  /** Bytes that the buffers may hold together, about. */
+  readonly bufferBytesMax: number
+  /** By partition; others replace them when the partitions are shared out anew. */
+  readonly buffers: () => ReadonlyMap<number, KafkaBuffer>
+  /** Called after every fetch. */
+  readonly fetched: () => void
+}
+
+export interface Fetcher {
+  /** Says that a buffer has moved or has room. */
+  readonly wake: () => void
+}
+
+/** Fetches until the scope closes. */
+export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bufferBytesMax, buffers, fetched, topic }: FetcherOptions) {
+  const cluster = KafkaInternals.cluster(client, { metadataMaxAge: metadataMaxAgeMs, allowAutoTopicCreation: false })
+  yield* Effect.addFinalizer(() => Effect.promise(() => cluster.disconnect().catch(() => undefined)))
+  const bells = new Map<number, Queue.Queue<void>>()
+  const loops = yield* FiberMap.make<number>()
+  const wake = () => {
+    for (const bell of bells.values()) bell.unsafeOffer(undefined)
+  }
+
+  const leaders = () => new Map(cluster.findTopicPartitionMetadata(topic).map(({ leader, partitionId }) => [partitionId, leader] as const))
+
+  const wantedOf = (node: number) => {
+    const led = leaders()
+    const held = buffers()
+    const share = bufferBytesMax / Math.max(held.size, 1)
+    return Array.from(held).flatMap(([partition, buffer]) => {
+      const offset = buffer.end
+      if (offset === undefined || buffer.bytes >= share || led.get(partition) !== node) return []
+      buffer.begun += 1
+      return [{ partition, offset, bytesMax: partitionBytesMax, buffer, number: buffer.begun }]
+    })
+  }
+  type Wanted = ReturnType<typeof wantedOf>[number]
+
+  const faulty = (reason: string) => new EventLogError({ operation: "read", topic, outcome: "NotApplied", retryable: true, reason })
+
+  const accept = Effect.fnUntraced(function*({ buffer, number, offset, partition }: Wanted, found: KafkaFetch.FetchedPartition) {
+    if (staleLeader.has(found.errorCode)) return yield* faulty(`the leader of partition ${partition} has changed (error ${found.errorCode})`)
+    // Whoever reads finds out where the log is.
+    const nothing = found.errorCode === offsetOutOfRange || found.bytes.length === 0
+    if (found.errorCode !== 0 && !nothing) return yield* faulty(`partition ${partition} answers error ${found.errorCode}`)
+    const decoded = nothing ? undefined : yield* Effect.promise(() => KafkaRecordBatch.decode(found.bytes, offset, found.aborted)).pipe(
+      Effect.flatMap(Either.mapLeft((reason) => faulty(`partition ${partition}: ${reason}`)))
+    )
+    if (found.errorCode === 0) buffer.logEnd = found.highWatermark
+    if (decoded !== undefined && buffer.end === offset) buffer.add(decoded.end, decoded.records)
+    buffer.fault = undefined
+    buffer.over = number
+  })
+
+  const fetchFrom = Effect.fnUntraced(function*(node: number, wanted: ReadonlyArray<Wanted>) {
+    const { errorCode, partitions } = yield* call("read", topic, async () => {
+      const broker = await cluster.findBroker({ nodeId: node })
+      return await broker.connectionPool.send({
+        request: KafkaFetch.request({ topic, waitMs, bytesMax, wanted }),
+        response: KafkaFetch.response,
+        requestTimeout: requestTimeoutMs
+      })
+    })
+    if (errorCode !== 0) return yield* faulty(`broker ${node} answers error ${errorCode}`)
+    yield* Effect.forEach(partitions, (found) => {
+      const asked = wanted.find(({ partition }) => partition === found.partition)
+      return asked === undefined ? Effect.void : accept(asked, found)
+    }, { discard: true })
+  })
+
+  const loop = (node: number, bell: Queue.Queue<void>) =>
+    Effect.gen(function*() {
+      const wanted = wantedOf(node)
+      if (wanted.length === 0) return yield* Queue.take(bell)
+      yield* fetchFrom(node, wanted).pipe(
+        Effect.tapError((error) =>
+          Effect.sync(() => {
+            for (const { buffer, number } of wanted) {
+              buffer.fault = error
+              buffer.over = number
+            }
+          })),
+        Effect.ensuring(Effect.sync(fetched))
+      )
+    }).pipe(
+      Effect.catchAll(() =>
+        Effect.zipRight(Effect.sleep(retryAfter), Effect.ignore(call("read", topic, () => cluster.refreshMetadata())))),
+      Effect.forever
+    )
+
+  /** A loop for every broker that leads one of the partitions. */
+  const supervise = Effect.gen(function*() {
+    yield* call("read", topic, async () => {
+      await cluster.connect()
+      await cluster.addTargetTopic(topic)
+      await cluster.refreshMetadataIfNecessary()
+    })
+    for (const node of new Set(leaders().values())) {
+      if (bells.has(node)) continue
+      const bell = yield* Queue.sliding<void>(1)
+      bells.set(node, bell)
+      yield* FiberMap.run(loops, node, loop(node, bell))
+    }
+    wake()
+  })
+
+  yield* Effect.ignore(supervise).pipe(Effect.zipRight(Effect.sleep(Duration.seconds(1))), Effect.forever, Effect.forkScoped)
+  const fetcher: Fetcher = { wake }
+  return fetcher
+})

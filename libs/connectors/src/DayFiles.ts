@@ -26,10 +26,8 @@ const day = (contract: TableContract) => `date_diff('day', DATE '1970-01-01', "$
 
 /** The days that the rows are of, those of most rows first. Most batches are of one, which the first and last time tell. */
 const daysOf = Effect.fnUntraced(function*(connection: Connection, contract: TableContract, relation: string) {
-  const bounds = yield* connection.rows(`
-    SELECT min(day)::INTEGER AS first, max(day)::INTEGER AS last FROM (
-      SELECT unnest([min("${contract.dayOf}"), max("${contract.dayOf}")]) AS "${contract.dayOf}" FROM ${relation}
-    ), LATERAL (SELECT ${day(contract)} AS day)`)
+  const dayOf = (time: string) => `date_diff('day', DATE '1970-01-01', ${time}("${contract.dayOf}")::TIMESTAMP::DATE)::INTEGER`
+  const bounds = yield* connection.rows(`SELECT ${dayOf("min")} AS first, ${dayOf("max")} AS last FROM ${relation}`)
   const { first, last } = bounds[0]!
   if (first === null) return []
   if (first === last) return [{ day: first }]

@@ -15,10 +15,16 @@ import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import { literal } from "@voltlake/query-engine/SqlText"
 
 /** SQL condition on columns `topic`, `partition`, `offset`. False for no ranges. */
-export const inRanges = (ranges: ReadonlyArray<Position.OffsetRange>): string =>
-  ranges.length === 0 ? "false" : ranges.map((range) =>
-    `(topic = ${literal(range.topic)} AND "partition" = ${range.partition} AND "offset" >= ${range.start} AND "offset" < ${range.end})`
+export const inRanges = (ranges: ReadonlyArray<Position.OffsetRange>): string => {
+  if (ranges.length === 0) return "false"
+  const topics = [...new Set(ranges.map(({ topic }) => topic))]
+  const within = ({ end, partition, start }: Position.OffsetRange) =>
+    `("partition" = ${partition} AND "offset" >= ${start} AND "offset" < ${end})`
+  // The topic, which is text, is looked at once for all its ranges.
+  return topics.map((topic) =>
+    `(topic = ${literal(topic)} AND (${ranges.filter((range) => range.topic === topic).map(within).join(" OR ")}))`
   ).join(" OR ")
+}
 
 const engineTypes: Readonly<Record<string, string>> = {
   string: "VARCHAR",

@@ -218,6 +218,18 @@ describe("KafkaEventLog", () => {
       expect(read.map(([, value]) => value?.trim())).toEqual(Array.from({ length: 40 }, (_, at) => `a${at}`))
     }))
 
+    lives("answers what it has where more is asked for than it may hold", (log, topic) => Effect.gen(function*() {
+      yield* log.ensureTopic(topic, 1)
+      const reader = yield* openAll(log, topic, 1)
+      const list = Array.from({ length: 90 }, (_, at) => ({ ...record(null), value: new Uint8Array(500_000).fill(at) }))
+      yield* log.append(topic, new Map([[0, list]]))
+      const batch = yield* reader.read({ topic, partition: 0 }, 0n, plenty).pipe(Effect.timeout("20 seconds"))
+      expect(batch.records.length).toBeGreaterThan(50)
+      expect(batch.records.length).toBeLessThan(90)
+      const rest = yield* reader.read({ topic, partition: 0 }, batch.end, plenty)
+      expect([...batch.records, ...rest.records].map((one) => one.value?.[0])).toEqual(list.map((_, at) => at))
+    }))
+
     lives("says which record no broker takes", (log, topic) => Effect.gen(function*() {
       yield* log.ensureTopic(topic, 1)
       const large = { ...record(null), value: Buffer.from(Array.from({ length: 2_000_000 }, () => Math.trunc(Math.random() * 256))) }

@@ -27,8 +27,8 @@ const staleLeader = new Set([3, 5, 6, 74, 75])
 
 export interface FetcherOptions {
   readonly topic: string
-  /** Bytes that the buffers may hold together, about. */
-  readonly bufferBytesMax: number
+  /** Whether a buffer takes no more for now. */
+  readonly isFull: (buffer: KafkaBuffer) => boolean
   /** By partition; others replace them when the partitions are shared out anew. */
   readonly buffers: () => ReadonlyMap<number, KafkaBuffer>
   /** Called after every fetch. */
@@ -41,7 +41,7 @@ export interface Fetcher {
 }
 
 /** Fetches until the scope closes. */
-export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bufferBytesMax, buffers, fetched, topic }: FetcherOptions) {
+export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { buffers, fetched, isFull, topic }: FetcherOptions) {
   const cluster = KafkaInternals.cluster(client, { metadataMaxAge: metadataMaxAgeMs, allowAutoTopicCreation: false })
   yield* Effect.addFinalizer(() => Effect.promise(() => cluster.disconnect().catch(() => undefined)))
   const bells = new Map<number, Queue.Queue<void>>()
@@ -54,11 +54,9 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
 
   const wantedOf = (node: number) => {
     const led = leaders()
-    const held = buffers()
-    const share = bufferBytesMax / Math.max(held.size, 1)
-    return Array.from(held).flatMap(([partition, buffer]) => {
+    return Array.from(buffers()).flatMap(([partition, buffer]) => {
       const offset = buffer.end
-      if (offset === undefined || buffer.bytes >= share || led.get(partition) !== node) return []
+      if (offset === undefined || isFull(buffer) || led.get(partition) !== node) return []
       buffer.begun += 1
       return [{ partition, offset, bytesMax: partitionBytesMax, buffer, number: buffer.begun }]
     })

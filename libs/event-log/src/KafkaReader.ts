@@ -50,7 +50,8 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
   let consumer: Consumer | undefined
   let lastFault: EventLogError | undefined
   let announcedAtMs = 0
-  const fetcher = yield* KafkaFetcher.make(client, { topic, bufferBytesMax, buffers: () => buffers, fetched: hint })
+  const isFull = (buffer: KafkaBuffer) => buffer.bytes >= bufferBytesMax / Math.max(buffers.size, 1)
+  const fetcher = yield* KafkaFetcher.make(client, { topic, isFull, buffers: () => buffers, fetched: hint })
 
   const assign = (partitions: ReadonlyArray<number>) => {
     generation += 1
@@ -143,7 +144,7 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
       let mark = buffer.begun
       let seen = buffer.end
       while (buffer.end !== undefined && buffer.end < end) {
-        if (!buffer.isEmpty && (buffer.bytes >= limits.bytesMax || buffer.records >= limits.recordsMax)) return
+        if (!buffer.isEmpty && (isFull(buffer) || buffer.bytes >= limits.bytesMax || buffer.records >= limits.recordsMax)) return
         if (buffer.end !== seen) {
           seen = buffer.end
           mark = buffer.begun

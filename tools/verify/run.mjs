@@ -14,6 +14,8 @@ const candidates = ["python3", "python3.13", "python3.12", "python3.11", "python
 
 // Records are read by one thread and dropped by another: an arena for each, and Arrow's own pool, would keep what was freed.
 const frugal = { MALLOC_ARENA_MAX: "2", ARROW_DEFAULT_MEMORY_POOL: "system" }
+// Some S3 servers refuse, now and then, the checksums that Arrow sends when it completes an upload.
+const checksums = { AWS_REQUEST_CHECKSUM_CALCULATION: "when_required" }
 
 const fail = (message) => {
   console.error(`verify: ${message}`)
@@ -72,7 +74,7 @@ if (args[0] !== "--fetch") {
   const [module, rest] = args[0] === "--module" ? [args[1], args.slice(2)] : ["voltlake_verify", args]
   const done = spawnSync(join(environment, "bin/python"), ["-m", module, ...rest], {
     stdio: "inherit",
-    env: { ...frugal, ...process.env, PYTHONPATH: here, PYTHONDONTWRITEBYTECODE: "1" }
+    env: { ...frugal, ...checksums, ...process.env, PYTHONPATH: here, PYTHONDONTWRITEBYTECODE: "1" }
   })
   process.exit(done.status ?? 1)
 }

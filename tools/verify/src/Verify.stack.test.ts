@@ -55,7 +55,8 @@ const odd = [
   JSON.stringify({ ...good(90_014), payload: [1] }),
   JSON.stringify({ ...good(90_015), source: null, ingest_time: "yesterday" })
 ]
-const lines = [...Array.from({ length: 3000 }, (_, at) => JSON.stringify(good(at))), ...odd, ...Array.from({ length: 150 }, (_, at) => JSON.stringify(good(at * 3)))]
+const copies = Array.from({ length: 150 }, (_, at) => JSON.stringify(good(at * 3)))
+const lines = [...Array.from({ length: 3000 }, (_, at) => JSON.stringify(good(at))), ...odd, ...copies]
 
 interface Report {
   readonly ok: boolean
@@ -159,7 +160,7 @@ const abortTransaction = async () => {
     expect(broken).toEqual(expect.arrayContaining(expected))
   })
 
-  const someMinute = "(vehicle_id, minute_ts) = (SELECT vehicle_id, minute_ts FROM gold_vehicle_minute_metrics WHERE speed_count > 0 LIMIT 1)"
+  const someMinute = "(vehicle_id, minute_ts) = (SELECT vehicle_id, minute_ts FROM gold_vehicle_minute_metrics WHERE speed_count > 0 ORDER BY 1, 2 LIMIT 1)"
   it.each([
     ["a sum of a vehicle's minute is another by a millionth", `UPDATE gold_vehicle_minute_metrics SET speed_sum = speed_sum + $1 * 0.000001 WHERE ${someMinute}`, [
       "gold vehicle minutes"
@@ -177,6 +178,16 @@ const abortTransaction = async () => {
 
   it("holds again when every damage is undone", async () => {
     expect((await verify()).broken).toEqual([])
+  })
+
+  it("finds that the log lacks what a producer was told is in it", async () => {
+    const wrong = { partition: 0, base: 4, count: 2, crc32: 1 }
+    const beyond = { partition: 0, base: 1_000_000, count: 1, crc32: 1 }
+    for (const batch of [wrong, beyond]) {
+      const { code, stdout } = await python(["--acknowledged", await lake.file("acknowledged.ndjson", JSON.stringify(batch))])
+      expect(stdout).toMatch(/^acknowledged +\d compared {2}1 WRONG$/m)
+      expect(code).toBe(1)
+    }
   })
 
   it("says what is not set, and where it could not look", async () => {

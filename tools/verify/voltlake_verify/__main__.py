@@ -9,13 +9,14 @@ import resource
 import sys
 import threading
 import time
+from pathlib import Path
 
 from confluent_kafka import KafkaException
 from psycopg2 import Error as PostgresError
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import bronze, counters, gold, log, silver, tables
+from . import acknowledged, bronze, counters, gold, log, silver, tables
 from .report import Report
 from .settings import Settings, SettingsError, from_environment
 
@@ -24,7 +25,7 @@ _DEPTH_MAX = 2_000_000
 _STACK_BYTES = 1024 * 1024 * 1024
 
 
-def run(settings: Settings, *, running: bool) -> Report:
+def run(settings: Settings, *, running: bool, acknowledged_file: Path | None = None) -> Report:
     """Looks at gold first and at the log last, so that no stage seems ahead of the one before it."""
     report = Report()
     held = gold.read(settings.postgres_url)
@@ -35,6 +36,8 @@ def run(settings: Settings, *, running: bool) -> Report:
     records = log.read(settings.bootstrap_servers, settings.topic)
     report.events = sum(len(partition) for partition in records.values())
 
+    if acknowledged_file is not None:
+        acknowledged.check(report, acknowledged_file, records)
     events = bronze.check(report, raw, records, settings.topic, running=running)
     parts = silver.check(report, clean, rejected, events, running=running)
     gold.check(report, held, parts, clean.progress, running=running)
@@ -49,12 +52,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="npm run verify --", description="Recomputes the lake from the log's bytes, and compares.")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--running", action="store_true", help="stages may still have records to read")
+    parser.add_argument("--acknowledged", type=Path, metavar="FILE", help="batches that producers were told are in the log, a line of JSON each")
     options = parser.parse_args()
     # A million small tuples and no cycle among them.
     gc.disable()
     started = time.monotonic()
     try:
-        report = run(from_environment(), running=options.running)
+        report = run(from_environment(), running=options.running, acknowledged_file=options.acknowledged)
     except SettingsError as error:
         print(f"verify: {error}", file=sys.stderr)
         return 2

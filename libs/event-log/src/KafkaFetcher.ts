@@ -16,6 +16,8 @@ const waitMs = 100
 /** Limits of an answer, and of a partition's part of it; a larger batch comes whole. */
 const bytesMax = 8 * 1024 * 1024
 const partitionBytesMax = 1024 * 1024
+/** Of a partition's part, decompressed. */
+const decodedBytesMax = 4 * 1024 * 1024
 const requestTimeoutMs = 10_000
 /** Leaders are asked for again at least as often. */
 const metadataMaxAgeMs = 10_000
@@ -70,7 +72,7 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
     // Whoever reads finds out where the log is.
     const nothing = found.errorCode === offsetOutOfRange || found.bytes.length === 0
     if (found.errorCode !== 0 && !nothing) return yield* faulty(`partition ${partition} answers error ${found.errorCode}`)
-    const decoded = nothing ? undefined : yield* Effect.promise(() => KafkaRecordBatch.decode(found.bytes, offset, found.aborted)).pipe(
+    const decoded = nothing ? undefined : yield* Effect.promise(() => KafkaRecordBatch.decode(found.bytes, offset, found.aborted, decodedBytesMax)).pipe(
       Effect.flatMap(Either.mapLeft((reason) => faulty(`partition ${partition}: ${reason}`)))
     )
     if (found.errorCode === 0) buffer.logEnd = found.highWatermark

@@ -142,18 +142,20 @@ const readRecords = (bytes: Buffer, start: number, head: BatchHead, from: bigint
 
 /**
  * Decodes the batches of one partition's answer to a fetch from `from`. Undefined where there is not even one whole batch, which says that nothing new
- * is there. The aborted transactions are those that the answer names.
+ * is there. The aborted transactions are those that the answer names. Stops after about `bytesMax` bytes: few that came may be many decompressed.
  */
 export const decode = async (
   bytes: Buffer,
   from: bigint,
-  aborted: ReadonlyArray<AbortedTransaction>
+  aborted: ReadonlyArray<AbortedTransaction>,
+  bytesMax: number
 ): Promise<Either.Either<Decoded | undefined, string>> => {
   const chunks: Array<Chunk> = []
   const waiting = [...aborted].sort((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1))
   const open = new Set<bigint>()
   let end = from
-  for (let at = 0; at + headBytes <= bytes.length;) {
+  let held = 0
+  for (let at = 0; at + headBytes <= bytes.length && held < bytesMax;) {
     const past = at + 12 + bytes.readInt32BE(at + 8)
     // The last batch may be cut off.
     if (past > bytes.length) break
@@ -176,6 +178,7 @@ export const decode = async (
     if ((head.attributes & transactional) !== 0 && open.has(head.producerId)) continue
     if (head.count === 0) continue
     const plain = codec === "none" ? bytes : await codec(bytes.subarray(start, past))
+    held += codec === "none" ? past - start : plain.length
     const chunk = readRecords(plain, codec === "none" ? start : 0, head, from)
     if (chunk.length > 0) chunks.push(chunk)
   }

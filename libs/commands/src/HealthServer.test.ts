@@ -19,6 +19,11 @@ describe("notReady", () => {
     ["one that stopped", [at("stopped", now, "silver stopped: rows are missing. Look.")], true, ["silver stopped: rows are missing. Look."]],
     ["another part is not asked for", [{ ...at("stopped", 0, "other"), stage: "other" }, at("running", 0)], true, []]
   ])("%s", (_, states, hasSucceeded, expected) => {
-    expect(notReady(["silver"], states, new Set(hasSucceeded ? ["silver"] : []), now)).toEqual(expected)
+    expect(notReady(["silver"], states, new Set(hasSucceeded ? ["silver"] : []), new Map([["silver", now - 59_000]]), now)).toEqual(expected)
+  })
+
+  it("a step that has been under way for long", () => {
+    const reasons = notReady(["silver"], [at("running", 0)], new Set(["silver"]), new Map([["silver", now - 61_000]]), now)
+    expect(reasons).toEqual(["silver has been at one step for longer than 1m"])
   })
 })

@@ -23,11 +23,15 @@ export class HealthPortUnavailable extends Schema.TaggedError<HealthPortUnavaila
 /** A part that waits longer is no longer ready: whoever runs it should know. */
 const waitingLimit = Duration.seconds(30)
 
-/** Why the process is not ready; none where it is. Pure. */
+/** Steps take seconds, with all that they try again; one under way for longer is stuck, whatever state it left behind. */
+const stepLimit = Duration.minutes(1)
+
+/** Why the process is not ready; none where it is. Pure. `stepSinceMs`: when the step under way of each part began. */
 export const notReady = (
   parts: ReadonlyArray<string>,
   states: ReadonlyArray<Health>,
   hasSucceeded: ReadonlySet<string>,
+  stepSinceMs: ReadonlyMap<string, number>,
   nowMs: number
 ): ReadonlyArray<string> =>
   parts.flatMap((part) => {
@@ -41,6 +45,9 @@ export const notReady = (
         return []
       case "waiting":
         if (nowMs - health.sinceMs > Duration.toMillis(waitingLimit)) return [`${part} waits for longer than ${Duration.format(waitingLimit)}${because}`]
+    }
+    if (health.state === "running" && nowMs - (stepSinceMs.get(part) ?? nowMs) > Duration.toMillis(stepLimit)) {
+      return [`${part} has been at one step for longer than ${Duration.format(stepLimit)}`]
     }
     return hasSucceeded.has(part) ? [] : [`${part} has not come through its first step${because}`]
   })
@@ -64,7 +71,9 @@ const ready = (parts: ReadonlyArray<string>) =>
   Effect.gen(function*() {
     const known = yield* StageHealth
     const succeeded = yield* Effect.filter(parts, known.hasSucceeded)
-    const reasons = notReady(parts, yield* known.all, new Set(succeeded), yield* Clock.currentTimeMillis)
+    const steps = yield* Effect.forEach(parts, (part) => Effect.map(known.stepSinceMs(part), (sinceMs) => [part, sinceMs] as const))
+    const underWay = new Map(steps.flatMap(([part, sinceMs]) => (sinceMs === undefined ? [] : [[part, sinceMs] as const])))
+    const reasons = notReady(parts, yield* known.all, new Set(succeeded), underWay, yield* Clock.currentTimeMillis)
     return json(reasons.length === 0, { status: reasons.length === 0 ? "ready" : "not ready", reasons })
   })
 

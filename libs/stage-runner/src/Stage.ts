@@ -80,6 +80,10 @@ export interface Health {
 export class StageHealth extends Context.Tag("@voltlake/stage-runner/StageHealth")<StageHealth, {
   readonly set: (stage: string, state: Health["state"], reason: string) => Effect.Effect<void>
   readonly all: Effect.Effect<ReadonlyArray<Health>>
+  /** Notes that a step begins, or that it has ended however it did. */
+  readonly noteStep: (stage: string, isUnderWay: boolean) => Effect.Effect<void>
+  /** When the step under way began, in milliseconds since 1970; undefined where none is. */
+  readonly stepSinceMs: (stage: string) => Effect.Effect<number | undefined>
   /** Notes that a step came through: the stage can do its work here. */
   readonly noteSuccess: (stage: string) => Effect.Effect<void>
   /** Whether a step has come through since the process began. */
@@ -91,6 +95,7 @@ export const layerHealth: Layer.Layer<StageHealth> = Layer.effect(
   Effect.gen(function*() {
     const states = yield* Ref.make(HashMap.empty<string, Health>())
     const succeeded = new Set<string>()
+    const begun = new Map<string, number>()
     return {
       set: (stage, state, reason) =>
         Effect.zipRight(
@@ -105,6 +110,9 @@ export const layerHealth: Layer.Layer<StageHealth> = Layer.effect(
             }))
         ),
       all: Effect.map(Ref.get(states), (known) => Array.from(HashMap.values(known))),
+      noteStep: (stage, isUnderWay) =>
+        Effect.map(Clock.currentTimeMillis, (nowMs) => void (isUnderWay ? begun.set(stage, nowMs) : begun.delete(stage))),
+      stepSinceMs: (stage) => Effect.sync(() => begun.get(stage)),
       noteSuccess: (stage) => Effect.sync(() => void succeeded.add(stage)),
       hasSucceeded: (stage) => Effect.sync(() => succeeded.has(stage))
     }
@@ -147,7 +155,9 @@ const drive = Effect.fnUntraced(function*<E, R>(stage: Stage<E, R>, settings: Ru
   let failures = 0
   yield* health.set(stage.name, "running", "")
   while (true) {
+    yield* health.noteStep(stage.name, true)
     const exit = yield* StageMetrics.timed(stage.name, untilItsEnd(stage.step, settings.lastStepLimit))
+    yield* health.noteStep(stage.name, false)
     if (Exit.isSuccess(exit)) {
       yield* health.noteSuccess(stage.name)
       if (exit.value === "advanced") yield* StageMetrics.committed(stage.name)

@@ -8,9 +8,11 @@ import { Effect, Redacted } from "effect"
 import * as EmbeddedPostgres from "@voltlake/postgres/EmbeddedPostgres"
 import * as Pg from "pg"
 import * as Processes from "./Processes.ts"
+import { withServers } from "./Servers.ts"
 
 export interface FreshnessResult {
   readonly rate: number
+  /** Events looked at. */
   readonly events: number
   readonly p50Ms: number
   readonly p95Ms: number
@@ -33,33 +35,43 @@ const watch = async (client: Pg.Client, untilMs: number): Promise<ReadonlyArray<
   return seen
 }
 
-export const run = async (rate: number, seconds: number): Promise<FreshnessResult> => {
-  const folder = mkdtempSync(join(tmpdir(), "voltlake-bench-"))
-  const lake = join(folder, "lake")
+export interface FreshnessOptions {
+  readonly rate: number
+  readonly seconds: number
+  /** Over Kafka, S3 and a PostgreSQL server, rather than embedded. */
+  readonly isReal: boolean
+}
+
+/** Every n-th event is looked at: enough for percentiles, and no table too large to print. */
+const sampleEvery = (rate: number) => Math.max(1, Math.round(rate / 1000))
+
+const measure = async ({ rate, seconds }: FreshnessOptions, lake: string, env: Readonly<Record<string, string>>): Promise<FreshnessResult> => {
   const child = Processes.start(["start", "--data-dir", lake, "--port", "0"], {
+    ...env,
     SIMULATOR_EVENTS_PER_SECOND: String(rate),
     SIMULATOR_VEHICLES: "500"
   })
   try {
     await once(child.stdout!, "data")
-    const url = Redacted.value(await Effect.runPromise(EmbeddedPostgres.urlOf(lake)))
+    const url = env["POSTGRES_URL"] ?? Redacted.value(await Effect.runPromise(EmbeddedPostgres.urlOf(lake)))
     const client = new Pg.Client({ connectionString: url })
     await client.connect()
     await sleep(5000)
     const seen = await watch(client, Date.now() + seconds * 1000)
     await client.end()
     const peakMemoryBytes = Processes.peakMemoryBytes(child.pid!)
-    const { output } = await Processes.run(
-      ["sql", "SELECT \"partition\", \"offset\", epoch_ms(timestamp) AS sent FROM bronze.telemetry_raw ORDER BY 1, 2", "--data-dir", lake, "--json"]
-    )
     const [firstMs] = seen[0]!
     const [lastMs] = seen.at(-1)!
+    const { output } = await Processes.run([
+      "sql",
+      `SELECT topic || '-' || "partition" AS key, "offset", epoch_ms(timestamp) AS sent FROM bronze.telemetry_raw
+       WHERE "offset" % ${sampleEvery(rate)} = 0 AND epoch_ms(timestamp) BETWEEN ${firstMs} AND ${lastMs - 5000} ORDER BY ALL`,
+      "--data-dir", lake, "--json"
+    ], env)
     const delays: Array<number> = []
-    for (const { offset, partition, sent } of JSON.parse(output) as Array<{ offset: number; partition: number; sent: number }>) {
-      if (sent < firstMs || sent > lastMs - 5000) continue
-      const visible = seen.find(([, position]) => (position[`telemetry_raw-${partition}`] ?? 0n) > BigInt(offset))
-      if (visible !== undefined) delays.push(visible[0] - sent)
-      else delays.push(Infinity)
+    for (const { key, offset, sent } of JSON.parse(output) as Array<{ key: string; offset: number; sent: number }>) {
+      const visible = seen.find(([, position]) => (position[key] ?? 0n) > BigInt(offset))
+      delays.push(visible === undefined ? Infinity : visible[0] - sent)
     }
     delays.sort((a, b) => a - b)
     return {
@@ -75,6 +87,16 @@ export const run = async (rate: number, seconds: number): Promise<FreshnessResul
     const closed = once(child, "close")
     child.kill("SIGINT")
     await closed
+  }
+}
+
+export const run = async (options: FreshnessOptions): Promise<FreshnessResult> => {
+  const folder = mkdtempSync(join(tmpdir(), "voltlake-bench-"))
+  try {
+    return options.isReal
+      ? await withServers(({ env }) => measure(options, join(folder, "lake"), env))
+      : await measure(options, join(folder, "lake"), {})
+  } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 }

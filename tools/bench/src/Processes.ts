@@ -6,8 +6,12 @@ import { fileURLToPath } from "node:url"
 
 const command = fileURLToPath(new URL("./voltlake.mjs", import.meta.url))
 
-export const start = (args: ReadonlyArray<string>, env: Record<string, string> = {}): ChildProcess =>
+export const start = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>> = {}): ChildProcess =>
   spawn(process.execPath, [command, ...args], { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } })
+
+/** One stage, as its own process. */
+export const startApp = (app: string, env: Readonly<Record<string, string>>): ChildProcess =>
+  spawn(process.execPath, [fileURLToPath(new URL(`./${app}.mjs`, import.meta.url))], { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } })
 
 /** Highest resident memory so far, in bytes; 0 where the system does not tell. */
 export const peakMemoryBytes = (pid: number): number => {
@@ -19,13 +23,23 @@ export const peakMemoryBytes = (pid: number): number => {
   }
 }
 
+/** User and system time so far, in seconds; 0 where the system does not tell. */
+export const cpuSeconds = (pid: number): number => {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ")
+    return (Number(fields[11]) + Number(fields[12])) / 100
+  } catch {
+    return 0
+  }
+}
+
 export interface Finished {
   readonly output: string
   readonly peakMemoryBytes: number
 }
 
 /** Runs to the end, or fails with the exit code. */
-export const run = async (args: ReadonlyArray<string>, env: Record<string, string> = {}): Promise<Finished> => {
+export const run = async (args: ReadonlyArray<string>, env: Readonly<Record<string, string>> = {}): Promise<Finished> => {
   const child = start(args, env)
   let output = ""
   let peak = 0

@@ -1,29 +1,49 @@
-/** `npm run bench -- <pipeline|freshness> [options]`. Prints figures; docs/BENCHMARKS.md keeps them. */
+/** `npm run bench -- <pipeline|producer|freshness|embedded> [options]`. Prints figures; docs/BENCHMARKS.md keeps them. */
 import { parseArgs } from "node:util"
+import * as Embedded from "./Embedded.ts"
 import * as Freshness from "./Freshness.ts"
 import * as Pipeline from "./Pipeline.ts"
+import { withServers } from "./Servers.ts"
+import * as Topic from "./Topic.ts"
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     events: { type: "string", default: "1000000" },
-    repeats: { type: "string", default: "0" },
+    repeats: { type: "string", default: "0.2" },
+    processes: { type: "string", default: "one" },
+    "vs-spark": { type: "boolean", default: false },
     rate: { type: "string", default: "1000" },
     seconds: { type: "string", default: "30" },
+    real: { type: "boolean", default: false },
     json: { type: "boolean", default: false }
   }
 })
+const events = Number(values.events)
+const repeats = Number(values.repeats)
+
+const producer = async () => {
+  const { bytes, seconds } = await withServers((servers) => Topic.fill(servers, events, repeats))
+  return { events, bytesPerEvent: Math.round(bytes / events), eventsPerSecond: Math.round(events / seconds) }
+}
 
 const benches: Record<string, () => Promise<object>> = {
-  pipeline: () => Pipeline.run(Number(values.events), Number(values.repeats)),
-  freshness: () => Freshness.run(Number(values.rate), Number(values.seconds))
+  pipeline: () => Pipeline.run({ events, repeats, processes: values.processes === "each" ? "each" : "one", vsSpark: values["vs-spark"] }),
+  producer,
+  freshness: () => Freshness.run({ rate: Number(values.rate), seconds: Number(values.seconds), isReal: values.real }),
+  embedded: () => Embedded.run(events, repeats)
 }
 
 const bench = benches[positionals[0] ?? ""]
 if (bench === undefined) {
-  console.error(`usage: npm run bench -- ${Object.keys(benches).join("|")} [--events N] [--repeats SHARE] [--rate N] [--seconds N] [--json]`)
+  console.error(`usage: npm run bench -- ${Object.keys(benches).join("|")} [--json]
+  pipeline   from Kafka to S3 and PostgreSQL       [--events N] [--repeats SHARE] [--processes one|each] [--vs-spark]
+  producer   into Kafka                            [--events N]
+  freshness  sent to visible in gold, steady rate  [--rate N] [--seconds N] [--real]
+  embedded   replay of a file, without servers     [--events N] [--repeats SHARE]`)
   process.exit(2)
 }
 const result = await bench()
 if (values.json) console.log(JSON.stringify(result))
 else console.table(result)
+process.exit(0)

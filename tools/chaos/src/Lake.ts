@@ -55,10 +55,10 @@ const sum = (positions: Positions): number => Array.from(positions.values()).red
 export const lag = (gold: Positions, ends: Positions): number =>
   sum(ends) - Array.from(ends.keys()).reduce((total, partition) => total + (gold.get(partition) ?? 0), 0)
 
-/** Starts the servers below the folder, with a topic and a database of the run's own. */
+/** Starts the servers beside the folder (a stack's own folder holds nothing else), with a topic and a database of the run's own. */
 export const open = async (folder: string, partitions: number): Promise<Lake> => {
   forgetServers()
-  const dir = join(folder, "stack")
+  const dir = `${folder}-stack`
   await Effect.runPromise(Stack.up(dir, options))
   const own = await Effect.runPromise(Stack.env(dir))
   const url = new URL(own["POSTGRES_URL"]!)

@@ -42,7 +42,9 @@ export interface Result {
   readonly killed: ReadonlyArray<Killed>
   readonly seconds: number
   readonly eventsPerSecond: number
+  /** How long gold did not move while events waited for it, at worst, and when that began. */
   readonly longestStandstillMs: number
+  readonly standstillAtMs: number
   readonly harmed: Readonly<Record<string, number>>
   readonly verifySeconds: number
   readonly problems: ReadonlyArray<string>
@@ -58,6 +60,7 @@ export const names = (stage: string, count: number) => Array.from({ length: coun
 /** Looks at gold again and again, and knows how long it once stood still while events waited for it. */
 class Watch {
   longestMs = 0
+  longestSinceMs = 0
   left = Infinity
   private at = -1
   private movedMs = performance.now()
@@ -81,7 +84,10 @@ class Watch {
           this.movedMs = nowMs
         }
       }
-      this.longestMs = Math.max(this.longestMs, nowMs - this.movedMs)
+      if (nowMs - this.movedMs > this.longestMs) {
+        this.longestMs = nowMs - this.movedMs
+        this.longestSinceMs = this.movedMs
+      }
       await sleep(watchEveryMs)
     }
   }
@@ -226,6 +232,7 @@ export const run = async (options: Options): Promise<Result> => {
       seconds: Math.round(seconds * 10) / 10,
       eventsPerSecond: Math.round(verdict.events / seconds),
       longestStandstillMs: Math.round(watch.longestMs),
+      standstillAtMs: Math.round(watch.longestSinceMs - startedMs),
       harmed: harm?.harmed() ?? {},
       verifySeconds: verdict.seconds,
       problems

@@ -22,13 +22,14 @@ const { positionals, values } = parseArgs({
     "every-ms": { type: "string", default: "3000" },
     proxy: { type: "boolean", default: false },
     dir: { type: "string" },
+    keep: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     work: { type: "string" }
   }
 })
 
 const usage = "usage: npm run chaos -- [takeover] [--events N] [--kills N] [--seed N] [--bronze N] [--silver N] [--partitions N] [--every-ms N] " +
-  "[--proxy] [--dir EMPTY-FOLDER] [--json]"
+  "[--proxy] [--dir EMPTY-FOLDER] [--keep] [--json]"
 
 const wholeNumber = (name: "events" | "kills" | "seed" | "bronze" | "silver" | "partitions" | "every-ms"): number => {
   const value = Number(values[name])
@@ -70,15 +71,10 @@ const chaos = async (folder: string, say: (text: string) => void) => {
   const { killed: _, problems, ...figures } = await Run.run(options)
   say("")
   for (const [name, value] of Object.entries(figures)) say(`${name.padEnd(20)} ${typeof value === "object" ? JSON.stringify(value) : value}`)
-  for (const problem of problems) say(`PROBLEM ${problem}`)
   return { ...figures, problems }
 }
 
-const takeOver = async (folder: string, say: (text: string) => void) => {
-  const result = await TakeOver.run({ folder, seed: wholeNumber("seed"), say, onInterrupt })
-  for (const problem of result.problems) say(`PROBLEM ${problem}`)
-  return result
-}
+const takeOver = (folder: string, say: (text: string) => void) => TakeOver.run({ folder, seed: wholeNumber("seed"), say, onInterrupt })
 
 const main = async (): Promise<number> => {
   if (positionals[0] === "produce") {
@@ -93,8 +89,9 @@ const main = async (): Promise<number> => {
   const folder = values.dir ?? makeFolder()
   const running: Promise<{ readonly ok: boolean; readonly problems: ReadonlyArray<string> }> = mode(folder, (text) => console.log(text))
   const result = await running.catch((error: unknown) => ({ ok: false, problems: [error instanceof Error ? error.stack ?? error.message : String(error)] }))
-  if (result.ok) rmSync(folder, { recursive: true, force: true })
-  else console.log(`${result.problems.join("\n")}\nlogs are kept in ${join(folder, "logs")}`)
+  if (!result.ok) console.log(result.problems.join("\n"))
+  if (result.ok && !values.keep) rmSync(folder, { recursive: true, force: true })
+  else console.log(`logs are kept in ${join(folder, "logs")}`)
   if (values.json) console.log(JSON.stringify(result))
   return result.ok ? 0 : 1
 }

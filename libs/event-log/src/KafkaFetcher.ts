@@ -2,7 +2,7 @@
  * Fetches ahead for the partitions of a reader, from the broker that leads each of them: one request at a time to a broker, for all of its partitions
  * that were asked for and have room. Requests go over kafkajs's connections; what comes back is decoded here, into columns.
  */
-import { Duration, Effect, Either, FiberMap, Queue } from "effect"
+import { Cause, Duration, Effect, Either, FiberMap, Queue } from "effect"
 import type { Kafka } from "kafkajs"
 import { EventLogError } from "./EventLog.ts"
 import type { KafkaBuffer } from "./KafkaBuffer.ts"
@@ -21,6 +21,8 @@ const decodedBytesMax = 4 * 1024 * 1024
 const requestTimeoutMs = 10_000
 /** Leaders are asked for again at least as often. */
 const metadataMaxAgeMs = 10_000
+/** With connecting; a safety net above kafkajs's own limits. */
+const fetchLimit = Duration.seconds(30)
 const retryAfter = Duration.millis(250)
 
 const offsetOutOfRange = 1
@@ -52,7 +54,14 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
     for (const bell of bells.values()) bell.unsafeOffer(undefined)
   }
 
-  const leaders = () => new Map(cluster.findTopicPartitionMetadata(topic).map(({ leader, partitionId }) => [partitionId, leader] as const))
+  /** None where they are not known yet, which kafkajs says by throwing. */
+  const leaders = (): ReadonlyMap<number, number> => {
+    try {
+      return new Map(cluster.findTopicPartitionMetadata(topic).map(({ leader, partitionId }) => [partitionId, leader] as const))
+    } catch {
+      return new Map()
+    }
+  }
 
   const wantedOf = (node: number) => {
     const led = leaders()
@@ -72,48 +81,60 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
     // Whoever reads finds out where the log is.
     const nothing = found.errorCode === offsetOutOfRange || found.bytes.length === 0
     if (found.errorCode !== 0 && !nothing) return yield* faulty(`partition ${partition} answers error ${found.errorCode}`)
-    const decoded = nothing ? undefined : yield* Effect.promise(() => KafkaRecordBatch.decode(found.bytes, offset, found.aborted, decodedBytesMax)).pipe(
-      Effect.flatMap(Either.mapLeft((reason) => faulty(`partition ${partition}: ${reason}`)))
-    )
+    const decoded = nothing ? undefined : yield* Effect.tryPromise({
+      try: () => KafkaRecordBatch.decode(found.bytes, offset, found.aborted, decodedBytesMax),
+      catch: (cause) => faulty(`partition ${partition}: what came from offset ${offset} on cannot be read: ${String(cause)}`)
+    }).pipe(Effect.flatMap(Either.mapLeft((reason) => faulty(`partition ${partition}: ${reason}`))))
     if (found.errorCode === 0) buffer.logEnd = found.highWatermark
     if (decoded !== undefined && buffer.end === offset) buffer.add(decoded.end, decoded.records)
     buffer.fault = undefined
     buffer.over = number
   })
 
+  const fail = ({ buffer, number }: Wanted, error: EventLogError) =>
+    Effect.sync(() => {
+      buffer.fault = error
+      buffer.over = number
+    })
+
+  /** Each partition has its own luck: what one of them answers keeps none of the others waiting. Fails with the first fault. */
   const fetchFrom = Effect.fnUntraced(function*(node: number, wanted: ReadonlyArray<Wanted>) {
-    const { errorCode, partitions } = yield* call("read", topic, async () => {
+    const answer = yield* call("read", topic, async () => {
       const broker = await cluster.findBroker({ nodeId: node })
       return await broker.connectionPool.send({
         request: KafkaFetch.request({ topic, waitMs, bytesMax, wanted }),
         response: KafkaFetch.response,
         requestTimeout: requestTimeoutMs
       })
+    }).pipe(
+      Effect.timeoutFail({ duration: fetchLimit, onTimeout: () => faulty(`broker ${node} does not answer`) }),
+      Effect.filterOrFail(({ errorCode }) => errorCode === 0, ({ errorCode }) => faulty(`broker ${node} answers error ${errorCode}`)),
+      Effect.tapError((error) => Effect.forEach(wanted, (one) => fail(one, error), { discard: true }))
+    )
+    const faults = yield* Effect.forEach(wanted, (one) => {
+      const found = answer.partitions.find(({ partition }) => partition === one.partition)
+      const accepted = found === undefined ? faulty(`broker ${node} does not answer for partition ${one.partition}`) : accept(one, found)
+      return accepted.pipe(
+        Effect.as(undefined),
+        Effect.catchAll((fault) => Effect.as(fail(one, fault), fault))
+      )
     })
-    if (errorCode !== 0) return yield* faulty(`broker ${node} answers error ${errorCode}`)
-    yield* Effect.forEach(partitions, (found) => {
-      const asked = wanted.find(({ partition }) => partition === found.partition)
-      return asked === undefined ? Effect.void : accept(asked, found)
-    }, { discard: true })
+    const fault = faults.find((one) => one !== undefined)
+    if (fault !== undefined) return yield* fault
   })
 
   const loop = (node: number, bell: Queue.Queue<void>) =>
     Effect.gen(function*() {
       const wanted = wantedOf(node)
       if (wanted.length === 0) return yield* Queue.take(bell)
-      yield* fetchFrom(node, wanted).pipe(
-        Effect.tapError((error) =>
-          Effect.sync(() => {
-            for (const { buffer, number } of wanted) {
-              buffer.fault = error
-              buffer.over = number
-            }
-          })),
-        Effect.ensuring(Effect.sync(fetched))
-      )
+      yield* Effect.ensuring(fetchFrom(node, wanted), Effect.sync(fetched))
     }).pipe(
-      Effect.catchAll(() =>
-        Effect.zipRight(Effect.sleep(retryAfter), Effect.ignore(call("read", topic, () => cluster.refreshMetadata())))),
+      Effect.catchAllCause((cause) =>
+        // What is no failure but a bug must not end the loop unseen either.
+        (Cause.isDie(cause) ? Effect.logError("fetching failed, trying again", cause) : Effect.void).pipe(
+          Effect.zipRight(Effect.sleep(retryAfter)),
+          Effect.zipRight(Effect.ignore(call("read", topic, () => cluster.refreshMetadata())))
+        )),
       Effect.forever
     )
 

@@ -66,9 +66,16 @@ const backoff = (budget: Duration.Duration) =>
     Schedule.upTo(budget)
   )
 
+/** The SDK announces, on standard error of every command, that it will leave Node 20 some day. Its version is locked; this is its switch. */
+const loadSdk = Effect.promise(() => {
+  // eslint-disable-next-line no-restricted-properties
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true"
+  return import("./S3Sdk.ts")
+})
+
 /** Opens a client that is closed with the scope. */
 export const make = Effect.fn("S3Requests.make")(function*(settings: S3Settings): Effect.fn.Return<S3Requests, never, Scope.Scope> {
-  const sdk = yield* Effect.promise(() => import("./S3Sdk.ts"))
+  const sdk = yield* loadSdk
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => clientOf(sdk, settings)),
     (open) => Effect.sync(() => open.destroy())

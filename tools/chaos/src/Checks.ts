@@ -1,10 +1,18 @@
 /** Both verifiers, on what a run left: the product's own, and the independent one, which also gets what the log acknowledged. */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import { existsSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Supervisor from "./Supervisor.ts"
 
-const launcher = fileURLToPath(new URL("../tools/verify/run.mjs", import.meta.url))
+/** In the repository that the bundle was built in, wherever below it the bundle lies. */
+const findLauncher = (below: string): string => {
+  const path = join(below, "tools/verify/run.mjs")
+  if (existsSync(path)) return path
+  if (dirname(below) === below) throw new Error("tools/verify is not there: chaos runs from a bundle within the repository")
+  return findLauncher(dirname(below))
+}
 const limitMs = 240_000
 
 const lastLine = (text: string) => text.trimEnd().split("\n").at(-1) ?? ""
@@ -34,7 +42,7 @@ export const own = async (env: Readonly<Record<string, string>>): Promise<Readon
 
 /** The independent verifier. */
 export const independent = async (env: Readonly<Record<string, string>>, acknowledgedFile: string): Promise<Verdict> => {
-  const child = spawn(process.execPath, [launcher, "--json", "--acknowledged", acknowledgedFile], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] })
+  const child = spawn(process.execPath, [findLauncher(dirname(fileURLToPath(import.meta.url))), "--json", "--acknowledged", acknowledgedFile], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] })
   let [stdout, stderr] = ["", ""]
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text))
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))

@@ -3,14 +3,14 @@ import { Effect, Exit, Scope } from "effect"
 import * as FaultProxy from "@voltlake/testing/FaultProxy"
 
 const plans: ReadonlyArray<FaultProxy.FaultPlan | undefined> = [
-  { fault: "unavailable", share: 0.1 },
-  { fault: "resetBefore", share: 0.05 },
+  { fault: "unavailable", share: 0.3 },
+  { fault: "resetBefore", share: 0.2 },
   undefined,
-  { fault: "resetAfter", share: 0.05 },
-  { fault: "delay", share: 0.05, delayMs: 2000 },
-  { fault: "truncate", share: 0.05 }
+  { fault: "resetAfter", share: 0.2 },
+  { fault: "delay", share: 0.2, delayMs: 2000 },
+  { fault: "truncate", share: 0.2 }
 ]
-const changeEveryMs = 3_000
+const changeEveryMs = 2_000
 
 export interface Harm {
   readonly endpoint: string

@@ -18,7 +18,7 @@ export interface Work {
 }
 
 /** What the log acknowledged: `count` records from `base` on, whose keys and values have that CRC-32, one after the other. */
-export interface Acknowledged {
+interface Acknowledged {
   readonly partition: number
   readonly base: number
   readonly count: number

@@ -27,7 +27,7 @@ export interface Options {
   readonly onInterrupt: (cleanUp: () => Promise<void>) => void
 }
 
-export interface Killed {
+interface Killed {
   readonly target: string
   readonly atMs: number
 }
@@ -55,7 +55,7 @@ const watchEveryMs = 250
 const standstillLimitMs = 120_000
 const isServer = (target: string): target is ServerName => Lake.serverNames.includes(target as ServerName)
 
-export const names = (stage: string, count: number) => Array.from({ length: count }, (_, at) => `${stage}-${at + 1}`)
+const names = (stage: string, count: number) => Array.from({ length: count }, (_, at) => `${stage}-${at + 1}`)
 
 /** Looks at gold again and again, and knows how long it once stood still while events waited for it. */
 class Watch {

@@ -69,6 +69,7 @@ export const make = Effect.fn("KafkaClient.make")(function*(settings: KafkaSetti
 })
 
 interface KafkaFault {
+  readonly name?: string
   readonly message: string
   readonly type?: string
   readonly retriable?: boolean
@@ -101,7 +102,7 @@ export const failed = (operation: string, topic: string, sent: boolean) => (erro
     operation,
     topic,
     outcome,
-    retryable: !lasting.has(fault.type ?? ""),
+    retryable: !lasting.has(fault.type ?? "") && fault.name !== "KafkaJSSASLAuthenticationError",
     reason: fault.type === undefined ? fault.message : `${fault.message} (${fault.type})`
   })
 }

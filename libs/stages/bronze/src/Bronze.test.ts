@@ -4,6 +4,7 @@ import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { EventLog } from "@voltlake/event-log/EventLog"
 import * as MemoryEventLog from "@voltlake/event-log/MemoryEventLog"
+import { Records } from "@voltlake/event-log/Records"
 import * as StageLake from "@voltlake/testing/StageLake"
 import { resumeAt } from "./Bronze.ts"
 
@@ -196,6 +197,34 @@ describe("Bronze", () => {
     // The same records again are the same log, as after a copy to other disks.
     expect(yield* Effect.provide(Effect.zipRight(send(0, ["a", "b", "c"]), inProcess(hindrances)), Layer.fresh(anew))).toEqual([])
     expect(yield* offsets).toEqual(["0/0", "0/1", "0/2"])
+  }))
+
+  lake("names an open transaction that holds a partition back, and reads the others on", Effect.gen(function*() {
+    yield* send(0, ["a", "b"])
+    yield* send(1, ["c"])
+    const log = yield* EventLog
+    // A log that holds offset 1 of partition 0 and gives nothing of it yet.
+    const holding = EventLog.of({
+      ...log,
+      open: (...args) =>
+        Effect.map(log.open(...args), (reader) => ({
+          ...reader,
+          read: (tp, offset, limits) =>
+            reader.read(tp, offset, tp.partition === 0 && offset === 0n ? { ...limits, recordsMax: 1 } : limits).pipe(
+              Effect.map((batch) => tp.partition === 0 && offset > 0n ? { ...batch, end: offset, records: Records.empty } : batch)
+            )
+        }))
+    })
+    const found = yield* inProcess(Effect.gen(function*() {
+      const stage = yield* bronze()
+      const outcomes = yield* Effect.all([stage.step, stage.step])
+      return { outcomes, hindrances: yield* stage.hindrances }
+    })).pipe(Effect.provideService(EventLog, holding))
+    expect(found.outcomes).toEqual(["advanced", "idle"])
+    expect(found.hindrances).toEqual([expect.stringContaining("telemetry_raw-0 is held back at offset 1 by an open transaction (its log ends at 2)")])
+    expect(yield* offsets).toEqual(["0/0", "1/0"])
+    yield* inProcess(drain(bronze()))
+    expect(yield* offsets).toEqual(["0/0", "0/1", "1/0"])
   }))
 
   it.effect("waits for more records until the commit interval is over", () =>

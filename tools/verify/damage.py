@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, EqualTo
@@ -30,7 +31,7 @@ def _copy(table: Table) -> None:
     table.append(_some_row(table)[0])
 
 
-def _change(name: str, change: Callable[[object], object]) -> Callable[[Table], None]:
+def _change(name: str, change: Callable[[Any], Any]) -> Callable[[Table], None]:
     def apply(table: Table) -> None:
         row, place = _some_row(table)
         field = row.schema.field(name)

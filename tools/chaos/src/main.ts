@@ -54,9 +54,12 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
 }
 
-const chaos = async (folder: string, say: (text: string) => void) => {
-  const options: Run.Options = {
-    folder,
+type Outcome = { readonly ok: boolean; readonly problems: ReadonlyArray<string> }
+/** Arguments are looked at before a folder is made. */
+type Mode = () => (folder: string, say: (text: string) => void) => Promise<Outcome>
+
+const chaos: Mode = () => {
+  const options = {
     events: wholeNumber("events"),
     kills: wholeNumber("kills"),
     seed: wholeNumber("seed"),
@@ -65,16 +68,20 @@ const chaos = async (folder: string, say: (text: string) => void) => {
     partitions: wholeNumber("partitions"),
     everyMs: wholeNumber("every-ms"),
     proxy: values.proxy,
-    say,
     onInterrupt
   }
-  const { killed: _, problems, ...figures } = await Run.run(options)
-  say("")
-  for (const [name, value] of Object.entries(figures)) say(`${name.padEnd(20)} ${typeof value === "object" ? JSON.stringify(value) : value}`)
-  return { ...figures, problems }
+  return async (folder, say) => {
+    const { killed: _, problems, ...figures } = await Run.run({ ...options, folder, say })
+    say("")
+    for (const [name, value] of Object.entries(figures)) say(`${name.padEnd(20)} ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    return { ...figures, problems }
+  }
 }
 
-const takeOver = (folder: string, say: (text: string) => void) => TakeOver.run({ folder, seed: wholeNumber("seed"), say, onInterrupt })
+const takeOver: Mode = () => {
+  const seed = wholeNumber("seed")
+  return (folder, say) => TakeOver.run({ folder, seed, say, onInterrupt })
+}
 
 const main = async (): Promise<number> => {
   if (positionals[0] === "produce") {
@@ -86,9 +93,12 @@ const main = async (): Promise<number> => {
     console.error(usage)
     return 2
   }
+  const start = mode()
   const folder = values.dir ?? makeFolder()
-  const running: Promise<{ readonly ok: boolean; readonly problems: ReadonlyArray<string> }> = mode(folder, (text) => console.log(text))
-  const result = await running.catch((error: unknown) => ({ ok: false, problems: [error instanceof Error ? error.stack ?? error.message : String(error)] }))
+  const result = await start(folder, (text) => console.log(text)).catch((error: unknown): Outcome => ({
+    ok: false,
+    problems: [error instanceof Error ? error.stack ?? error.message : String(error)]
+  }))
   if (!result.ok) console.log(result.problems.join("\n"))
   if (result.ok && !values.keep) rmSync(folder, { recursive: true, force: true })
   else console.log(`logs are kept in ${join(folder, "logs")}`)

@@ -52,8 +52,8 @@ def _check_rows(report: Report, key: str, rows: pa.Table, offsets: np.ndarray, l
         report.problems_at("bronze bytes", f"the {name} is not the record's", key, offsets[wrong])
     found = _headers(rows)
     with_headers = set(found) | set(np.flatnonzero(np.isin(offsets, np.fromiter(log.headers, np.int64, len(log.headers)))).tolist())
-    wrong = sorted(row for row in with_headers if found.get(row, ()) != log.headers.get(int(offsets[row]), ()))
-    report.problems_at("bronze bytes", "the headers are not the record's", key, offsets[np.array(wrong, np.int64)])
+    differs = sorted(row for row in with_headers if found.get(row, ()) != log.headers.get(int(offsets[row]), ()))
+    report.problems_at("bronze bytes", "the headers are not the record's", key, offsets[np.array(differs, np.int64)])
 
 
 def _check_offsets(report: Report, key: str, offsets: np.ndarray, log: Records, position: int | None, *, running: bool) -> None:

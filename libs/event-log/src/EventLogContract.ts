@@ -25,6 +25,8 @@ const text = (value: Uint8Array | null) => (value === null ? null : new TextDeco
 export const openAll = (log: EventLog["Type"], topic: string, partitions: number) =>
   Effect.tap(log.open(topic, `group_of_${topic}`), (reader) =>
     reader.assigned.pipe(
+      // A group that is being formed is waited for.
+      Effect.orElseSucceed(() => []),
       Effect.repeat({ until: (assigned) => assigned.length === partitions, schedule: Schedule.spaced("20 millis") }),
       Effect.timeout("30 seconds")
     ))

@@ -63,7 +63,8 @@ const control = (base: number, kind: 0 | 1, producerId: bigint) => {
 
 const read = async (bytes: Buffer, from: bigint, aborted: Parameters<typeof decode>[2] = [], bytesMax = 1e9) => {
   const decoded = Either.getOrThrow(await decode(bytes, from, aborted, bytesMax))
-  return decoded === undefined ? undefined : { end: decoded.end, values: [...decoded.records].map(({ offset, value }) => [Number(offset), `${Buffer.from(value ?? "null")}`]) }
+  const values = [...(decoded?.records ?? [])].map(({ offset, value }) => [Number(offset), `${Buffer.from(value ?? "null")}`])
+  return decoded === undefined ? undefined : { end: decoded.end, values }
 }
 
 describe("KafkaRecordBatch", () => {
@@ -77,12 +78,17 @@ describe("KafkaRecordBatch", () => {
     const { end, records } = Either.getOrThrow(await decode(bytes, 0n, [], 1e9))!
     expect(end).toBe(5_000_100_001n)
     const plain = (one: Uint8Array | null) => (one === null ? null : Buffer.from(one).toString())
-    expect([...records].map((one) => ({ ...one, key: plain(one.key), value: plain(one.value), headers: one.headers.map(({ key, value }) => [key, plain(value)]) })))
-      .toEqual([
+    const found = [...records].map((one) => ({
+      ...one,
+      key: plain(one.key),
+      value: plain(one.value),
+      headers: one.headers.map(({ key, value }) => [key, plain(value)])
+    }))
+    expect(found).toEqual([
         { offset: 5_000_000_000n, timestampMs: 1000, key: "k", value: "v".repeat(200), headers },
         { offset: 5_000_000_001n, timestampMs: 0, key: "", value: null, headers },
         { offset: 5_000_100_000n, timestampMs: 4_102_444_800_123, key: null, value: "", headers: [] }
-      ])
+    ])
     // Equal headers in a row are one.
     expect(records.headersOf(0)).toBe(records.headersOf(1))
   })

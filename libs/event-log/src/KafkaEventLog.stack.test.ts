@@ -1,15 +1,16 @@
 import { NodeContext } from "@effect/platform-node"
-import { describe, expect, layer as withLayer } from "@effect/vitest"
+import { expect, layer as withLayer } from "@effect/vitest"
 import { Duration, Effect, Layer, Option, Schedule, type Scope } from "effect"
 import kafkajs from "kafkajs"
 import { randomUUID } from "node:crypto"
+import { describeStack, stackEnv } from "@voltlake/testing/RealStack"
 import { EventLog, type LogReader, type RecordBatch } from "./EventLog.ts"
 import { eventLogContract, openAll, record } from "./EventLogContract.ts"
 import { layer } from "./KafkaEventLog.ts"
 import type { KafkaSettings } from "./KafkaSettings.ts"
 
 const settings: KafkaSettings = {
-  bootstrapServers: (process.env["KAFKA_BOOTSTRAP_SERVERS"] ?? "").split(","),
+  bootstrapServers: (stackEnv?.kafka ?? "").split(","),
   protocol: "PLAINTEXT",
   mechanism: "PLAIN",
   username: Option.none(),
@@ -23,7 +24,9 @@ const settings: KafkaSettings = {
 const kafka = (compression: KafkaSettings["compression"] = "lz4") =>
   layer({ ...settings, compression }).pipe(Layer.provide(NodeContext.layer))
 
-eventLogContract("kafka", kafka(), { sendsNullHeaders: false })
+describeStack("kafka")("on a real broker", () => {
+  eventLogContract("kafka", kafka(), { sendsNullHeaders: false })
+})
 
 /** Another producer on the same brokers: what it sends is not ours to choose. */
 const client = new kafkajs.Kafka({ brokers: [...settings.bootstrapServers], logLevel: kafkajs.logLevel.NOTHING })
@@ -73,7 +76,7 @@ const readUpTo = (reader: LogReader, topic: string, from: bigint, end: bigint) =
 const endOf = (topic: string) =>
   Effect.flatMap(EventLog, (log) => Effect.map(log.partitions(topic), (partitions) => partitions[0]!.end))
 
-describe("KafkaEventLog", () => {
+describeStack("kafka")("KafkaEventLog", () => {
   withLayer(kafka(), { excludeTestServices: true, timeout: 60_000 })((it) => {
     const lives = (title: string, body: (log: EventLog["Type"], topic: string) => Effect.Effect<void, unknown, EventLog | Scope.Scope>) =>
       it.scoped(title, () => Effect.flatMap(EventLog, (log) => body(log, newTopic())))

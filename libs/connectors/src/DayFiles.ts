@@ -18,6 +18,8 @@ export interface DayFilesTarget {
   readonly commitId: string
   /** Most day files of one commit. */
   readonly daysMax: number
+  /** Different each time that rows are written for one commit: its earlier files stay, named by nothing. */
+  readonly attempt?: number
   /** Whether the relation's rows come in the table's order already: sorting is half of what writing costs. */
   readonly isInOrder?: boolean
 }
@@ -52,7 +54,7 @@ export const write = Effect.fn("DayFiles.write")(function*(connection: Connectio
       partition,
       sortOrderId,
       commitId,
-      index
+      index: (target.attempt ?? 0) * (daysMax + 1) + index
     })
   const files: Array<DataFile | undefined> = []
   for (const value of own) {

@@ -25,8 +25,8 @@ const leaveLimit = Duration.seconds(4)
 const announceEveryMs = 1_000
 const hintsMax = 16
 
-/** The shorter of the two: 0.2 s at first, 5 s in the end. */
-const restart = Schedule.union(Schedule.exponential(Duration.millis(200)), Schedule.spaced(Duration.seconds(5)))
+/** The shorter of the two: 0.2 s at first, 2 s in the end. */
+const restart = Schedule.union(Schedule.exponential(Duration.millis(200)), Schedule.spaced(Duration.seconds(2)))
 
 interface Options {
   readonly topic: string

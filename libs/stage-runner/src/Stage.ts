@@ -62,7 +62,8 @@ export interface RunnerSettings {
 export const defaultSettings: RunnerSettings = {
   pollInterval: Duration.seconds(1),
   backoffMin: Duration.millis(100),
-  backoffMax: Duration.seconds(10),
+  // A server that is back should not be waited for any longer.
+  backoffMax: Duration.seconds(2),
   lastStepLimit: Duration.seconds(5)
 }
 

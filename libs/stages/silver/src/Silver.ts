@@ -43,7 +43,7 @@ export const settingsConfig: Config.Config<SilverSettings> =
     )
   })
 
-/** Silver moved on since this batch was compared with it, and may hold events of it now. The batch is abandoned and read again. */
+/** Silver moved on since this batch was compared with it, and may hold events of it now. */
 export class DeduplicationStale extends Schema.TaggedError<DeduplicationStale>()("DeduplicationStale", {}) {
   override get message() {
     return "silver moved on while this batch was checked; it is checked again"
@@ -201,7 +201,10 @@ export const make = Effect.fn("Silver.make")(function*(
     })
   }
 
-  /** Compares the batch with what silver got since; answers the silver that it may join now. */
+  /**
+   * Compares the batch with what silver got since, and names those of its rows that are copies now. Answers the silver that it may join, and how many
+   * copies there were.
+   */
   const compareAgain = Effect.fnUntraced(function*(base: Position.Position, stale: DeduplicationStale) {
     const { clean } = yield* loadAligned()
     const now = Progress.position(clean.progress)
@@ -209,12 +212,25 @@ export const make = Effect.fn("Silver.make")(function*(
     if (!Position.reached(now, base)) return yield* stale
     const added = yield* KeyIndex.addSince(connection, clean, base, now)
     const [row] = yield* connection.rows(`SELECT count(*) AS n FROM ${cleanRows} WHERE dedup_key IN (SELECT dedup_key FROM ${added})`)
-    if (long(row?.["n"]) > 0n) return yield* stale
-    return clean.progress
+    const copies = long(row?.["n"])
+    if (copies > 0n) {
+      yield* connection.run(`INSERT INTO ${duplicatesTable}
+        SELECT rowid FROM ${decodedTable} AS d WHERE rule IS NULL AND dedup_key IN (SELECT dedup_key FROM ${added})
+          AND rowid NOT IN (SELECT row_id FROM ${duplicatesTable})`)
+    }
+    return { progress: clean.progress, copies }
   })
 
-  /** Commits, as often as others were faster; answers the progress that silver has with the batch. */
-  const commitAmongOthers = Effect.fnUntraced(function*(batch: Checked, compared: Progress.Progress) {
+  /**
+   * Commits, as often as others were faster: with the files it has, or with clean files written anew where others have committed events of the batch.
+   * Answers the progress that silver has with the batch, and how its offsets count.
+   */
+  const commitAmongOthers = Effect.fnUntraced(function*<E, R>(
+    first: Checked,
+    compared: Progress.Progress,
+    writeClean: (attempt: number) => Effect.Effect<Pick<Checked, "counts" | "cleanFiles">, E, R>
+  ) {
+    let batch = first
     let progress = compared
     for (let tries = 1;; tries++) {
       const base = Progress.position(progress)
@@ -222,8 +238,10 @@ export const make = Effect.fn("Silver.make")(function*(
         Effect.as(undefined),
         Effect.catchIf((error) => error instanceof DeduplicationStale && tries < triesMax, (error) => Effect.succeed(error as DeduplicationStale))
       )
-      if (stale === undefined) return yield* Progress.advance(progress, batch.counts)
-      progress = yield* compareAgain(base, stale)
+      if (stale === undefined) return { progress: yield* Progress.advance(progress, batch.counts), counts: batch.counts }
+      const again = yield* compareAgain(base, stale)
+      progress = again.progress
+      if (again.copies > 0n) batch = { ...batch, ...(yield* writeClean(tries)) }
     }
   })
 
@@ -240,22 +258,25 @@ export const make = Effect.fn("Silver.make")(function*(
 
     yield* KeyIndex.catchUp(connection, clean, Progress.position(clean.progress))
     yield* check(connection, yield* SnapshotSource.range(telemetryRaw, bronze.metadata, from, ranges))
-    const counts = yield* countRanges(connection, ranges)
-    yield* checkAgainstBronze(yield* Progress.advance(clean.progress, counts), bronze.progress)
-
     const commitId = yield* Transaction.newCommitId
     const target = { commitId, daysMax: settings.daysPerCommitMax }
-    const cleanFiles = yield* DayFiles.write(connection, cleanRows, { ...target, contract: telemetryClean, metadata: clean.metadata })
+    const writeClean = Effect.fnUntraced(function*(attempt: number) {
+      const counts = yield* countRanges(connection, ranges)
+      yield* checkAgainstBronze(yield* Progress.advance(clean.progress, counts), bronze.progress)
+      const cleanFiles = yield* DayFiles.write(connection, cleanRows, { ...target, contract: telemetryClean, metadata: clean.metadata, attempt })
+      return { counts, cleanFiles }
+    })
+    const written = yield* writeClean(0)
     const rejectedFiles = yield* DayFiles.write(
       connection,
       rejectedRows,
       { ...target, contract: telemetryRejected, metadata: rejected.metadata }
     )
     const own = new Set(ranges.map(Position.key))
-    const batch = { counts, commitId, cleanFiles, rejectedFiles, bronze: new Map(Array.from(bronze.progress).filter(([key]) => own.has(key))) }
-    const next = yield* commitAmongOthers(batch, clean.progress)
-    yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanRows, Progress.position(next))
-    yield* StageMetrics.counted("silver", counts, waiting)
+    const batch = { ...written, commitId, rejectedFiles, bronze: new Map(Array.from(bronze.progress).filter(([key]) => own.has(key))) }
+    const joined = yield* commitAmongOthers(batch, clean.progress, writeClean)
+    yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanRows, Progress.position(joined.progress))
+    yield* StageMetrics.counted("silver", joined.counts, waiting)
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,

@@ -20,9 +20,15 @@ export interface DayFilesTarget {
   readonly daysMax: number
   /** Different each time that rows are written for one commit: its earlier files stay, named by nothing. */
   readonly attempt?: number
-  /** Whether the relation's rows come in the table's order already: sorting is half of what writing costs. */
-  readonly isInOrder?: boolean
+  /**
+   * `sorted`: the relation's rows come in the table's order already. `unsorted`: they may lie in any, and their files say so. Otherwise they are sorted,
+   * which is half of what writing costs.
+   */
+  readonly rows?: "sorted" | "unsorted"
 }
+
+/** Iceberg's name for no order. */
+const unsortedId = 0
 
 const day = (contract: TableContract) => `date_diff('day', DATE '1970-01-01', "${contract.dayOf}"::TIMESTAMP::DATE)`
 
@@ -44,7 +50,7 @@ export const write = Effect.fn("DayFiles.write")(function*(connection: Connectio
   const days = yield* daysOf(connection, contract, relation)
   const own = days.slice(0, days.length > daysMax ? daysMax - 1 : daysMax).map((row) => Number(row["day"]))
   const columns = contract.columns.map((column) => `"${column.name}"`).join(", ")
-  const order = target.isInOrder === true ? "" : `ORDER BY ${contract.orderBy.map((name) => `"${name}"`).join(", ")}`
+  const order = target.rows !== undefined ? "" : `ORDER BY ${contract.orderBy.map((name) => `"${name}"`).join(", ")}`
   const stage = (where: string, specId: number, partition: ReadonlyArray<number>, index: number) =>
     DataFileWriter.write({
       connection,
@@ -52,7 +58,7 @@ export const write = Effect.fn("DayFiles.write")(function*(connection: Connectio
       metadata,
       specId,
       partition,
-      sortOrderId,
+      sortOrderId: target.rows === "unsorted" ? unsortedId : sortOrderId,
       commitId,
       index: (target.attempt ?? 0) * (daysMax + 1) + index
     })

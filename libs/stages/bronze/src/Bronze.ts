@@ -248,7 +248,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
       metadata: table.metadata,
       commitId,
       daysMax: settings.daysPerCommitMax,
-      isInOrder: true
+      rows: "sorted"
     })
     yield* Transaction.commit({
       commitId,

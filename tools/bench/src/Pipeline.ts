@@ -22,7 +22,7 @@ export interface PipelineOptions {
   readonly vsSpark: boolean
 }
 
-export interface Run {
+interface Run {
   readonly eventsPerSecond: number
   readonly peakMemoryBytes: number
   readonly seconds: number

@@ -114,7 +114,10 @@ export class EventLog extends Context.Tag("@voltlake/event-log/EventLog")<EventL
   /** Creates the topic, or adds partitions to it; never removes any. */
   readonly ensureTopic: (topic: string, partitions: number) => Effect.Effect<void, EventLogError>
   readonly partitions: (topic: string) => Effect.Effect<ReadonlyArray<PartitionBounds>, EventLogError>
-  /** Appends to several partitions and answers the range each of them got. Empty lists are allowed. */
+  /**
+   * Appends to several partitions and answers the range that each of them got. Empty lists are allowed. An append that is more than one request of the
+   * log's may have records of others within its range.
+   */
   readonly append: (
     topic: string,
     records: ReadonlyMap<number, ReadonlyArray<NewRecord>>

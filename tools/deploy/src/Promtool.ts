@@ -15,7 +15,7 @@ export const program = Effect.gen(function*() {
   const folder = yield* Cache.ensure(`promtool-${hash}`, (into) =>
     Effect.gen(function*() {
       const go = yield* Program.find({ program: "go", neededFor: "building promtool" })
-      yield* Program.run("promtool", go, ["build", "-trimpath", "-o", join(into, "promtool"), "github.com/prometheus/prometheus/cmd/promtool"], {
+      yield* Program.run("promtool", go, ["build", "-o", join(into, "promtool"), "github.com/prometheus/prometheus/cmd/promtool"], {
         cwd: source
       })
     }))

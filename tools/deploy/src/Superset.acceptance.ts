@@ -103,6 +103,7 @@ describeStack("postgresUrl")("Superset", () => {
     goldReader = env["GOLD_DATABASE_URL"]!.replace("postgresql+psycopg2", "postgres")
     start = () => Effect.runPromise(SupersetServer.start(env, folder))
     superset = await start()
+    // The first start makes all of Superset's tables, which takes longer than one wait does.
     await isUp().catch(() => isUp()).catch(() => isUp())
     if (superset.hasEnded()) throw new Error(`Superset ended: ${superset.log()}`)
     await login()

@@ -5,10 +5,10 @@
 import { Effect, Either } from "effect"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
-import { readFileSync } from "node:fs"
+import { readFileSync, statSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { Client } from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { waitFor } from "@voltlake/testing/Condition"
@@ -51,6 +51,14 @@ const moved = (environment: Readonly<Record<string, string>>, dataDir: string): 
   }
 }
 
+/** Whether other accounts may pass all folders on the way. */
+const mayEnter = (path: string) => {
+  for (let folder = dirname(path); folder !== dirname(folder); folder = dirname(folder)) {
+    if ((statSync(folder).mode & 0o001) === 0) return false
+  }
+  return true
+}
+
 const admin = async (query: string, at = stackEnv!.postgresUrl!) => {
   const client = new Client(at)
   await client.connect()
@@ -89,8 +97,10 @@ describeTopology("the services of docker-compose.yml as processes", () => {
     const dataDir = join(folder, "lake")
     await fs.mkdir(dataDir)
     // As the image's folder, so the volume: owned by the account that the services run as.
-    const account = process.getuid?.() === 0 ? { uid: 10_001, gid: 10_001 } : {}
-    if (account.uid !== undefined) {
+    const account = process.getuid?.() === 0 && mayEnter(bundles) && mayEnter(process.execPath) ? { uid: 10_001, gid: 10_001 } : {}
+    if (account.uid === undefined) {
+      console.log("the services run under this account, since it cannot start processes of another one, or that cannot reach this folder")
+    } else {
       await fs.chmod(folder, 0o755)
       await fs.chown(dataDir, account.uid, account.gid)
     }

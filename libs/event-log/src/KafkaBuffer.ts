@@ -12,12 +12,21 @@ interface Run {
   readonly records: Records
 }
 
+/** A record's place in the columns, and a header, beside their bytes. */
+const overheadBytes = 64
+
+const weight = (records: Records, at: number): number => records.size(at) + overheadBytes * (1 + records.headersOf(at).length)
+
 export class KafkaBuffer {
   /** Fetches begun for it, and the newest of them that is over: by these a read knows that the broker has nothing more. */
   begun = 0
   over = 0
   /** Where the log ended, as of the last fetch. */
   logEnd = 0n
+  /** Where the first open transaction began, or the log ended, as of the last fetch. */
+  lastStable: bigint | undefined = undefined
+  /** The log does not hold the buffer's end. Nothing is fetched until somebody reads elsewhere. */
+  isLost = false
   /** Why the last fetch failed, where it did. */
   fault: EventLogError | undefined = undefined
   private runs: Array<Run> = []
@@ -28,7 +37,7 @@ export class KafkaBuffer {
 
   constructor(private readonly tp: TopicPartition, readonly generation: number) {}
 
-  /** Bytes of keys and values. */
+  /** Bytes of memory, about. */
   get bytes(): number {
     return this.heldBytes
   }
@@ -57,13 +66,15 @@ export class KafkaBuffer {
     this.heldRecords = 0
     this.from = offset
     this.until = offset
+    this.lastStable = undefined
+    this.isLost = false
   }
 
   /** Takes what a fetch from the buffer's end gave: the records in `[end, end of the fetch)`. */
   add(end: bigint, records: Records): void {
     invariant(this.from !== undefined && end > this.until, "a fetch is added behind what is held")
     this.runs.push({ end, records })
-    for (let at = 0; at < records.length; at++) this.heldBytes += records.size(at)
+    for (let at = 0; at < records.length; at++) this.heldBytes += weight(records, at)
     this.heldRecords += records.length
     this.until = end
   }
@@ -76,11 +87,13 @@ export class KafkaBuffer {
     const recordsMax = Math.max(limits.recordsMax, 1)
     let count = 0
     let bytes = 0
+    let weights = 0
     while (this.runs.length > 0 && count < recordsMax && (count === 0 || bytes < limits.bytesMax)) {
       const { end, records } = this.runs[0]!
       let taken = 0
       while (taken < records.length && count < recordsMax && (count === 0 || bytes < limits.bytesMax)) {
         bytes += records.size(taken)
+        weights += weight(records, taken)
         taken += 1
         count += 1
       }
@@ -95,7 +108,7 @@ export class KafkaBuffer {
         this.runs[0] = { end, records: records.slice(taken, records.length) }
       }
     }
-    this.heldBytes -= bytes
+    this.heldBytes -= weights
     this.heldRecords -= count
     return { ...this.tp, start, end: this.from, records: Records.concat(parts) }
   }

@@ -93,10 +93,13 @@ const lasting = new Set([
   "MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_TOPIC_EXCEPTION", "INVALID_REPLICATION_FACTOR", "POLICY_VIOLATION", "UNSUPPORTED_SASL_MECHANISM"
 ])
 
+/** Answers to a write that may have happened: the last two where an attempt that timed out was repeated. */
+const doubtful = new Set(["REQUEST_TIMED_OUT", "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "DUPLICATE_SEQUENCE_NUMBER", "OUT_OF_ORDER_SEQUENCE_NUMBER"])
+
 /** `outcome` says what a failed write may have done: what the broker answered did nothing, anything else may have. */
 export const failed = (operation: string, topic: string, sent: boolean) => (error: unknown): EventLogError => {
   const fault = innermost(error)
-  const isAnswered = fault.type !== undefined && fault.type !== "REQUEST_TIMED_OUT" && fault.type !== "NOT_ENOUGH_REPLICAS_AFTER_APPEND"
+  const isAnswered = fault.type !== undefined && !doubtful.has(fault.type)
   const outcome: Outcome = sent && !isAnswered ? "Unknown" : "NotApplied"
   return new EventLogError({
     operation,

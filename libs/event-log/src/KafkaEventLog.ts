@@ -16,11 +16,14 @@ import { topicFault } from "./Topic.ts"
 const batchBytesMax = 900 * 1024
 /** After this time a send is given up, its outcome unknown: Java's `delivery.timeout.ms`. */
 const deliveryLimit = Duration.minutes(2)
+/** At 2 s at most between two, fewer than fit the limit above: kafkajs goes on with a send that was given up. */
+const sendRetries = 45
 const closeLimit = Duration.seconds(4)
 const bufferBytesMax = 32 * 1024 * 1024
 /** A record's own fields beside key and value, at most. */
 const recordOverhead = 70
 const ensureSteps = 3
+const sendTriesMax = 5
 
 /** kafkajs writes bytes only where they are a Buffer, and anything else as text. */
 const bufferOf = (bytes: Uint8Array): Buffer =>
@@ -98,7 +101,7 @@ const producers = Effect.fnUntraced(function*(client: Kafka) {
       idempotent: true,
       maxInFlightRequests: 5,
       allowAutoTopicCreation: false,
-      retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: Number.MAX_SAFE_INTEGER }
+      retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: sendRetries }
     })
     return call("append", "", () => next.connect()).pipe(Effect.zipRight(Ref.set(current, next)), Effect.as(next))
   }))
@@ -198,6 +201,26 @@ const make = Effect.fnUntraced(function*(settings: KafkaSettings) {
         Effect.tapErrorCause(() => replace(own))
       ))
 
+  const unknown = (topic: string, reason: string) => new EventLogError({ operation: "append", topic, outcome: "Unknown", retryable: true, reason })
+
+  /**
+   * Sends until every partition is acknowledged; answers where each one's records begin. Where a leader moves while a request is under way, kafkajs
+   * returns as if all were well with what the other brokers took (sendMessages asks no broker twice that has answered).
+   */
+  const sendAll = Effect.fnUntraced(function*(topic: string, request: Array<Message>) {
+    const bases = new Map<number, bigint>()
+    let left = request
+    for (let tries = 0; left.length > 0; tries++) {
+      if (tries === sendTriesMax) return yield* unknown(topic, `partition ${left[0]!.partition} was not acknowledged`)
+      for (const { baseOffset, partition } of yield* send(topic, left)) {
+        const base = BigInt(baseOffset ?? -1)
+        if (base >= 0n && !bases.has(partition)) bases.set(partition, base)
+      }
+      left = left.filter(({ partition }) => !bases.has(partition!))
+    }
+    return bases
+  })
+
   const append = Effect.fn("KafkaEventLog.append")(function*(topic: string, records: ReadonlyMap<number, ReadonlyArray<NewRecord>>) {
     const filled = new Map(Array.from(records).filter(([, list]) => list.length > 0).sort(([a], [b]) => a - b))
     yield* checkPartitions(topic, filled.keys())
@@ -210,10 +233,13 @@ const make = Effect.fnUntraced(function*(settings: KafkaSettings) {
     for (const request of requestsOf(filled)) {
       const counts = new Map<number, number>()
       for (const { partition } of request) counts.set(partition!, (counts.get(partition!) ?? 0) + 1)
-      for (const { baseOffset, partition } of yield* send(topic, request)) {
-        const start = BigInt(baseOffset ?? -1)
-        if (!starts.has(partition)) starts.set(partition, start)
-        ends.set(partition, start + BigInt(counts.get(partition) ?? 0))
+      const bases = yield* sendAll(topic, request).pipe(
+        // What one broker refuses another may have taken, and earlier requests are in.
+        Effect.mapError((error) => filled.size === 1 && starts.size === 0 ? error : new EventLogError({ ...error, outcome: "Unknown" }))
+      )
+      for (const [partition, base] of bases) {
+        if (!starts.has(partition)) starts.set(partition, base)
+        ends.set(partition, base + BigInt(counts.get(partition)!))
       }
     }
     return Array.from(filled.keys(), (partition): OffsetRange => ({ topic, partition, start: starts.get(partition)!, end: ends.get(partition)! }))

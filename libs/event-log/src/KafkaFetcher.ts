@@ -23,6 +23,7 @@ const requestTimeoutMs = 10_000
 const metadataMaxAgeMs = 10_000
 /** With connecting; a safety net above kafkajs's own limits. */
 const fetchLimit = Duration.seconds(30)
+const closeLimit = Duration.seconds(4)
 const retryAfter = Duration.millis(250)
 
 const offsetOutOfRange = 1
@@ -35,8 +36,8 @@ export interface FetcherOptions {
   readonly isFull: (buffer: KafkaBuffer) => boolean
   /** By partition; others replace them when the partitions are shared out anew. */
   readonly buffers: () => ReadonlyMap<number, KafkaBuffer>
-  /** Called after every fetch. */
-  readonly fetched: () => void
+  /** Called after every fetch, with whether it brought anything. */
+  readonly fetched: (hasGrown: boolean) => void
 }
 
 export interface Fetcher {
@@ -47,7 +48,9 @@ export interface Fetcher {
 /** Fetches until the scope closes. */
 export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { buffers, fetched, isFull, topic }: FetcherOptions) {
   const cluster = KafkaInternals.cluster(client, { metadataMaxAge: metadataMaxAgeMs, allowAutoTopicCreation: false })
-  yield* Effect.addFinalizer(() => Effect.promise(() => cluster.disconnect().catch(() => undefined)))
+  yield* Effect.addFinalizer(() =>
+    Effect.promise(() => cluster.disconnect().catch(() => undefined)).pipe(Effect.interruptible, Effect.timeoutOption(closeLimit))
+  )
   const bells = new Map<number, Queue.Queue<void>>()
   const loops = yield* FiberMap.make<number>()
   const wake = () => {
@@ -63,11 +66,16 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
     }
   }
 
+  let turn = 0
   const wantedOf = (node: number) => {
     const led = leaders()
-    return Array.from(buffers()).flatMap(([partition, buffer]) => {
+    const held = Array.from(buffers())
+    // A broker fills its answer in the order that was asked: everybody is the first in turn.
+    turn += 1
+    const first = held.length === 0 ? 0 : turn % held.length
+    return [...held.slice(first), ...held.slice(0, first)].flatMap(([partition, buffer]) => {
       const offset = buffer.end
-      if (offset === undefined || isFull(buffer) || led.get(partition) !== node) return []
+      if (offset === undefined || buffer.isLost || isFull(buffer) || led.get(partition) !== node) return []
       buffer.begun += 1
       return [{ partition, offset, bytesMax: partitionBytesMax, buffer, number: buffer.begun }]
     })
@@ -79,16 +87,24 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
   const accept = Effect.fnUntraced(function*({ buffer, number, offset, partition }: Wanted, found: KafkaFetch.FetchedPartition) {
     if (staleLeader.has(found.errorCode)) return yield* faulty(`the leader of partition ${partition} has changed (error ${found.errorCode})`)
     // Whoever reads finds out where the log is.
+    if (found.errorCode === offsetOutOfRange && buffer.end === offset) buffer.isLost = true
     const nothing = found.errorCode === offsetOutOfRange || found.bytes.length === 0
     if (found.errorCode !== 0 && !nothing) return yield* faulty(`partition ${partition} answers error ${found.errorCode}`)
     const decoded = nothing ? undefined : yield* Effect.tryPromise({
       try: () => KafkaRecordBatch.decode(found.bytes, offset, found.aborted, decodedBytesMax),
       catch: (cause) => faulty(`partition ${partition}: what came from offset ${offset} on cannot be read: ${String(cause)}`)
     }).pipe(Effect.flatMap(Either.mapLeft((reason) => faulty(`partition ${partition}: ${reason}`))))
-    if (found.errorCode === 0) buffer.logEnd = found.highWatermark
-    if (decoded !== undefined && buffer.end === offset) buffer.add(decoded.end, decoded.records)
+    if (found.errorCode === 0) {
+      buffer.logEnd = found.highWatermark
+      buffer.lastStable = found.lastStable
+    }
     buffer.fault = undefined
+    // The answer was full before its turn came.
+    if (decoded === undefined && found.errorCode === 0 && found.lastStable > offset) return false
+    const isUsed = decoded !== undefined && buffer.end === offset
+    if (isUsed) buffer.add(decoded.end, decoded.records)
     buffer.over = number
+    return isUsed
   })
 
   const fail = ({ buffer, number }: Wanted, error: EventLogError) =>
@@ -109,17 +125,16 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
     }).pipe(
       Effect.timeoutFail({ duration: fetchLimit, onTimeout: () => faulty(`broker ${node} does not answer`) }),
       Effect.filterOrFail(({ errorCode }) => errorCode === 0, ({ errorCode }) => faulty(`broker ${node} answers error ${errorCode}`)),
-      Effect.tapError((error) => Effect.forEach(wanted, (one) => fail(one, error), { discard: true }))
+      Effect.tapError((error) =>
+        Effect.zipRight(Effect.forEach(wanted, (one) => fail(one, error), { discard: true }), Effect.sync(() => fetched(false))))
     )
-    const faults = yield* Effect.forEach(wanted, (one) => {
+    const outcomes = yield* Effect.forEach(wanted, (one) => {
       const found = answer.partitions.find(({ partition }) => partition === one.partition)
       const accepted = found === undefined ? faulty(`broker ${node} does not answer for partition ${one.partition}`) : accept(one, found)
-      return accepted.pipe(
-        Effect.as(undefined),
-        Effect.catchAll((fault) => Effect.as(fail(one, fault), fault))
-      )
+      return Effect.catchAll(accepted, (fault) => Effect.as(fail(one, fault), fault))
     })
-    const fault = faults.find((one) => one !== undefined)
+    fetched(outcomes.includes(true))
+    const fault = outcomes.find((one) => typeof one !== "boolean")
     if (fault !== undefined) return yield* fault
   })
 
@@ -127,7 +142,7 @@ export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { bu
     Effect.gen(function*() {
       const wanted = wantedOf(node)
       if (wanted.length === 0) return yield* Queue.take(bell)
-      yield* Effect.ensuring(fetchFrom(node, wanted), Effect.sync(fetched))
+      yield* fetchFrom(node, wanted)
     }).pipe(
       Effect.catchAllCause((cause) =>
         // What is no failure but a bug must not end the loop unseen either.

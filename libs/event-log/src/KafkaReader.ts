@@ -39,9 +39,13 @@ interface Options {
 /** Joins the group for as long as the scope is open. A broker that is away is waited for; until then nothing is assigned. */
 export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, options: Options) {
   const { bufferBytesMax, topic } = options
+  /** A fetch is over: for reads that wait. */
+  const looked = yield* PubSub.sliding<void>(hintsMax)
+  /** There is more to read, or other partitions: for whoever steps. */
   const grown = yield* PubSub.sliding<void>(hintsMax)
-  const hint = () => {
-    grown.unsafeOffer(undefined)
+  const hint = (hasGrown: boolean) => {
+    looked.unsafeOffer(undefined)
+    if (hasGrown) grown.unsafeOffer(undefined)
   }
   // Changed by kafkajs's callbacks and by reads, which take turns in one thread.
   let buffers: ReadonlyMap<number, KafkaBuffer> = new Map()
@@ -56,7 +60,7 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
     generation += 1
     buffers = new Map([...partitions].sort((a, b) => a - b).map((partition) =>
       [partition, new KafkaBuffer({ topic, partition }, generation)] as const))
-    hint()
+    hint(true)
   }
 
   const disconnect = (leaving: Consumer) =>
@@ -127,19 +131,15 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
     return end
   })
 
-  const notOurs = (partition: number) =>
-    new EventLogError({
-      operation: "read",
-      topic,
-      outcome: "NotApplied",
-      retryable: true,
-      reason: `partition ${partition} was given to another member of group ${options.group}`
-    })
+  const passing = (reason: string) => new EventLogError({ operation: "read", topic, outcome: "NotApplied", retryable: true, reason })
+  const notOurs = (partition: number) => passing(`partition ${partition} was given to another member of group ${options.group}`)
+  const slow = (partition: number, offset: bigint) =>
+    passing(`no broker has given offset ${offset} of partition ${partition} within ${Duration.toSeconds(readLimit)} s`)
 
   /** Waits for what fetches bring: enough for the limits or up to `end`, or the sight that there is no more for now. */
   const fill = (buffer: KafkaBuffer, end: bigint, limits: ReadLimits) =>
     Effect.scoped(Effect.gen(function*() {
-      const hints = yield* PubSub.subscribe(grown)
+      const hints = yield* PubSub.subscribe(looked)
       let mark = buffer.begun
       let seen = buffer.end
       while (buffer.end !== undefined && buffer.end < end) {
@@ -165,9 +165,14 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
       fetcher.wake()
     }
     if (buffer.isEmpty) {
-      yield* fill(buffer, yield* checkRange(tp, offset), limits)
-      if (buffer.isEmpty && buffer.fault !== undefined) return yield* buffer.fault
-      if (buffer.isEmpty) yield* checkRange(tp, offset)
+      const end = yield* checkRange(tp, offset)
+      if (end > offset) {
+        yield* fill(buffer, end, limits)
+        if (buffer.isEmpty && buffer.fault !== undefined) return yield* buffer.fault
+        const isHeldBack = buffer.lastStable !== undefined && buffer.lastStable <= offset
+        if (buffer.isEmpty) yield* checkRange(tp, offset)
+        if (buffer.isEmpty && !isHeldBack) return yield* slow(tp.partition, offset)
+      }
     } else yield* fill(buffer, buffer.logEnd, limits)
     if (buffers.get(tp.partition) !== buffer || !buffer.isAt(offset)) return yield* notOurs(tp.partition)
     const batch = buffer.take(limits)

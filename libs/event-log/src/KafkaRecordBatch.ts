@@ -157,6 +157,7 @@ export const decode = async (
   let held = 0
   for (let at = 0; at + headBytes <= bytes.length && held < bytesMax;) {
     const past = at + 12 + bytes.readInt32BE(at + 8)
+    if (past < at + headBytes) return Either.left(`a batch at offset ${bytes.readBigInt64BE(at)} has a length that no batch has`)
     // The last batch may be cut off.
     if (past > bytes.length) break
     const found = bytes[at + 16]!

@@ -66,14 +66,18 @@ export const readerGroup = "voltlake-bronze"
 interface Batch {
   readonly ranges: ReadonlyArray<Progress.RangeCounts>
   readonly batches: ReadonlyArray<RecordBatch>
-  /** Ranges of which the log gave nothing, though it holds them. */
-  readonly heldBack: ReadonlyArray<Position.OffsetRange>
+  /** Why the log gave nothing of some partitions, though it holds more. */
+  readonly hindrances: ReadonlyArray<string>
 }
 
 interface Checked {
   readonly generation: number
+  readonly atMs: number
   readonly difference: string | undefined
 }
+
+/** A log that was found to be another is looked at again: what was found may have passed. */
+const recheckMs = 30_000
 
 const heldBackMessage = (range: Position.OffsetRange): string =>
   `${Position.key(range)} is held back at offset ${range.start} by an open transaction (its log ends at ${range.end}): ` +
@@ -185,10 +189,12 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     const key = Position.key({ topic: known.name, partition: bounds.partition })
     const before = (yield* Ref.get(checked)).get(key)
     const isShort = bounds.end < (known.progress.get(key)?.position ?? 0n)
-    if (before?.generation === bounds.generation && (before.difference !== undefined || !isShort)) return before.difference
+    const atMs = yield* Clock.currentTimeMillis
+    const isFresh = before?.generation === bounds.generation && (before.difference === undefined ? !isShort : atMs < before.atMs + recheckMs)
+    if (isFresh) return before.difference
     const difference = yield* LogCheck.differenceOf(reader, bounds, known)
-    if (difference !== undefined) yield* Effect.logError(LogCheck.replacedMessage(key, difference))
-    yield* Ref.update(checked, (all) => new Map(all).set(key, { generation: bounds.generation, difference }))
+    if (difference !== undefined && difference !== before?.difference) yield* Effect.logError(LogCheck.replacedMessage(key, difference))
+    yield* Ref.update(checked, (all) => new Map(all).set(key, { generation: bounds.generation, atMs, difference }))
     return difference
   })
 
@@ -213,11 +219,15 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
       settings.batchRowsMax
     )
     const bytesMax = Math.ceil(settings.batchBytesMax / Math.max(planned.length, 1))
-    const batches = yield* Effect.forEach(
+    const answers = yield* Effect.forEach(
       planned,
-      ({ end, partition, start }) => reader.read({ topic, partition }, start, { recordsMax: Number(end - start), bytesMax }),
+      ({ end, partition, start }) => Effect.either(reader.read({ topic, partition }, start, { recordsMax: Number(end - start), bytesMax })),
       { concurrency: "unbounded" }
     )
+    const batches = answers.flatMap((answer) => (Either.isRight(answer) ? [answer.right] : []))
+    const faults = answers.flatMap((answer) => (Either.isLeft(answer) ? [answer.left] : []))
+    // One partition's fault keeps none of the others waiting.
+    if (batches.length === 0 && faults.length > 0) return yield* faults[0]!
     const ranges = resumed.map(({ lost, partition, start }): Progress.RangeCounts => {
       const batch = batches.find((one) => one.partition === partition.partition)
       const rows = BigInt(batch?.records.length ?? 0)
@@ -234,8 +244,12 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
         duplicates: 0n
       }
     })
-    const heldBack = planned.filter((range, at) => batches[at]!.end === range.start)
-    const result: Batch = { batches, ranges: ranges.filter((range) => range.end > range.start), heldBack }
+    const heldBack = planned.filter((range) => batches.some(({ end, partition }) => partition === range.partition && end === range.start))
+    const result: Batch = {
+      batches,
+      ranges: ranges.filter((range) => range.end > range.start),
+      hindrances: [...heldBack.map(heldBackMessage), ...faults.map((fault) => fault.message)]
+    }
     return result
   })
 
@@ -281,7 +295,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
     // Looked at again, for what came in the meantime, and for what the log may have dropped.
     const { replaced, sound } = yield* readable(known)
     const batch = yield* read(table.progress, sound)
-    yield* Ref.set(held, [...replaced, ...batch.heldBack.map(heldBackMessage)])
+    yield* Ref.set(held, [...replaced, ...batch.hindrances])
     if (batch.ranges.length === 0) return "idle" satisfies Outcome
     yield* commit(batch, table, known.name)
     yield* StageMetrics.counted("bronze", batch.ranges, waiting)

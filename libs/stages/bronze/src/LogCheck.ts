@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import type * as Progress from "@voltlake/domain/Progress"
-import { EventLog, type LogReader, type PartitionBounds } from "@voltlake/event-log/EventLog"
+import { EventLog, EventLogError, type LogReader, type PartitionBounds } from "@voltlake/event-log/EventLog"
 
 /** What is known of a partition's log from bronze's table. `name` is the topic as rows have it. */
 export interface Known {
@@ -30,6 +30,16 @@ export const differenceOf = Effect.fn("LogCheck.differenceOf")(function*(reader:
   if (identity !== anchor.log) return `it is of log ${identity}, but bronze has read log ${anchor.log}`
   if (anchor.offset < bounds.first || anchor.offset >= bounds.end) return undefined
   const batch = yield* reader.read(bounds, anchor.offset, one)
+  if (batch.end <= anchor.offset) {
+    // Not seen is not the same: what was not compared must not count as compared.
+    return yield* new EventLogError({
+      operation: "read",
+      topic: bounds.topic,
+      outcome: "NotApplied",
+      retryable: true,
+      reason: `the log has not given the record at offset ${anchor.offset} of partition ${bounds.partition}, by which bronze knows it`
+    })
+  }
   const record = batch.records.at(0)
   // Compaction removes records: then there is nothing to compare.
   if (record === undefined || record.offset !== anchor.offset) return undefined

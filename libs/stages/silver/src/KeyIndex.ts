@@ -87,12 +87,13 @@ export const catchUp = Effect.fn("KeyIndex.catchUp")(function*(connection: Conne
   if (known !== undefined && Position.equals(known, position)) return
   const usable = known !== undefined && Position.reached(position, known)
   const from = usable ? known : Position.empty
-  if (!usable) yield* connection.run(`DELETE FROM ${keysTable}`)
   const ranges = Array.from(position, ([key, end]) => ({ ...Position.parseKey(key), start: from.get(key) ?? 0n, end }))
   yield* Effect.logDebug("key index catches up with silver").pipe(Effect.annotateLogs({ fromScratch: !usable }))
   yield* Effect.scoped(Effect.gen(function*() {
     const rows = yield* SnapshotSource.range(telemetryClean, clean.metadata, from, ranges)
-    yield* inTransaction(connection, `INSERT INTO ${keysTable} SELECT ${dedupKeySql} FROM ${rows}; ${cover(uuid, position)}`)
+    // One transaction: an index that is emptied and still says what it covered would let copies through.
+    const empty = usable ? "" : `DELETE FROM ${keysTable};`
+    yield* inTransaction(connection, `${empty} INSERT INTO ${keysTable} SELECT ${dedupKeySql} FROM ${rows}; ${cover(uuid, position)}`)
   }))
 })
 

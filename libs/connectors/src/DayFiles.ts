@@ -18,6 +18,8 @@ export interface DayFilesTarget {
   readonly commitId: string
   /** Most day files of one commit. */
   readonly daysMax: number
+  /** The UTC day, since 1970, that all rows are of, where the caller knows. */
+  readonly day?: number | undefined
   /** Different each time that rows are written for one commit: its earlier files stay, named by nothing. */
   readonly attempt?: number
   /**
@@ -47,7 +49,7 @@ const daysOf = Effect.fnUntraced(function*(connection: Connection, contract: Tab
 /** `relation` has the table's columns by name (and may have others). Files are staged: no reader sees them before they are committed. */
 export const write = Effect.fn("DayFiles.write")(function*(connection: Connection, relation: string, target: DayFilesTarget) {
   const { contract, metadata, commitId, daysMax } = target
-  const days = yield* daysOf(connection, contract, relation)
+  const days = target.day === undefined ? yield* daysOf(connection, contract, relation) : [{ day: target.day }]
   const own = days.slice(0, days.length > daysMax ? daysMax - 1 : daysMax).map((row) => Number(row["day"]))
   const columns = contract.columns.map((column) => `"${column.name}"`).join(", ")
   const order = target.rows !== undefined ? "" : `ORDER BY ${contract.orderBy.map((name) => `"${name}"`).join(", ")}`

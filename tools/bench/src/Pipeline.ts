@@ -104,6 +104,8 @@ const runStages = async ({ events, processes }: PipelineOptions, { env: addresse
 export const run = (options: PipelineOptions): Promise<PipelineResult> =>
   withServers(async (servers) => {
     const { events, repeats, vsSpark } = options
+    // Before anything is measured: what is missing should be told at once.
+    const spark = vsSpark ? await Spark.install() : undefined
     const filled = await Topic.fill(servers, events, repeats)
     const ours = await runStages(options, servers)
     return {
@@ -111,6 +113,6 @@ export const run = (options: PipelineOptions): Promise<PipelineResult> =>
       events,
       bytesPerEvent: Math.round(filled.bytes / events),
       producedPerSecond: Math.round(events / filled.seconds),
-      ...(vsSpark ? { spark: await Spark.run(servers) } : {})
+      ...(spark === undefined ? {} : { spark: await Spark.run(spark, servers) })
     }
   })

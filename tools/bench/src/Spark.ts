@@ -78,9 +78,18 @@ const memoryOfTree = (root: number): number => {
   return bytes
 }
 
-export const run = async ({ env, topic }: Servers): Promise<SparkRun> => {
+export interface Installed {
+  readonly interpreter: string
+  readonly jarsAt: string
+}
+
+/** Installs what Spark needs, once. */
+export const install = async (): Promise<Installed> => {
   if (!existsSync(script)) throw new Error(`Spark's version of the stages is not at ${script}; VOLTLAKE_SHARED names the folder that holds peers/`)
-  const [interpreter, jarsAt] = [await python(), await jarFolder()]
+  return { interpreter: await python(), jarsAt: await jarFolder() }
+}
+
+export const run = async ({ interpreter, jarsAt }: Installed, { env, topic }: Servers): Promise<SparkRun> => {
   const folder = mkdtempSync(join(tmpdir(), "voltlake-spark-"))
   try {
     const child = spawn(interpreter, [script, env["KAFKA_BOOTSTRAP_SERVERS"]!, topic, folder, jarsAt, "--dedup"], { stdio: ["ignore", "pipe", "ignore"] })

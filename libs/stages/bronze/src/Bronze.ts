@@ -155,6 +155,23 @@ const loadBatch = Effect.fnUntraced(function*(
   return relation("headers", `(FROM ${batchTable} JOIN ${headersTable} USING (headers_id) ORDER BY "partition", "offset")`)
 })
 
+const dayMs = 24 * 60 * 60 * 1000
+
+/** The day that all records were sent on, where it is one. */
+const soleDay = (batches: ReadonlyArray<RecordBatch>): number | undefined => {
+  let first = Infinity
+  let last = -Infinity
+  for (const { records } of batches) {
+    for (let at = 0; at < records.length; at++) {
+      const timeMs = records.timestampMs(at)
+      if (timeMs < first) first = timeMs
+      if (timeMs > last) last = timeMs
+    }
+  }
+  const day = Math.floor(first / dayMs)
+  return day === Math.floor(last / dayMs) ? day : undefined
+}
+
 /** Last record of each batch, by which the log is known again. */
 const anchorsOf = (log: string, batches: ReadonlyArray<RecordBatch>, name: string) =>
   Object.fromEntries(batches.flatMap(({ partition, records }) => {
@@ -262,6 +279,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
       metadata: table.metadata,
       commitId,
       daysMax: settings.daysPerCommitMax,
+      day: soleDay(batch.batches),
       rows: "sorted"
     })
     yield* Transaction.commit({

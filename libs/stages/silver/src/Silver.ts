@@ -269,11 +269,10 @@ export const make = Effect.fn("Silver.make")(function*(
       return { counts, cleanFiles }
     })
     const written = yield* writeClean(0)
-    const rejectedFiles = yield* DayFiles.write(
-      connection,
-      rejectedRows,
-      { ...target, contract: telemetryRejected, metadata: rejected.metadata }
-    )
+    const hasRejects = written.counts.some((range) => range.rejected > 0n)
+    const rejectedFiles = hasRejects
+      ? yield* DayFiles.write(connection, rejectedRows, { ...target, contract: telemetryRejected, metadata: rejected.metadata })
+      : []
     const own = new Set(ranges.map(Position.key))
     const batch = { ...written, commitId, rejectedFiles, bronze: new Map(Array.from(bronze.progress).filter(([key]) => own.has(key))) }
     const joined = yield* commitAmongOthers(batch, clean.progress, writeClean)

@@ -42,7 +42,7 @@ const wakeCoordinator = ({ env, topic }: Servers) =>
     (log) =>
       Effect.gen(function*() {
         const reader = yield* (yield* EventLog).open(topic, "bench-warm-up")
-        yield* Effect.repeat(reader.assigned, { until: (assigned) => assigned.length === partitions, schedule: Schedule.spaced("100 millis") })
+        yield* Effect.repeat(Effect.orElseSucceed(reader.assigned, () => []), { until: (assigned) => assigned.length === partitions, schedule: Schedule.spaced("100 millis") })
       }).pipe(Effect.scoped, Effect.provide(log))
   )
 

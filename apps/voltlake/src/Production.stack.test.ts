@@ -112,6 +112,10 @@ describeStack("kafka", "s3", "postgresUrl")("processes over Kafka, S3 and Postgr
     sent.push(await send(2))
     const rows = sent.reduce((total, lines) => total + lines.lines.length, 0)
     await waitFor("all records in bronze", async () => (await statusAt(address)).stages[1]?.rows === rows || undefined)
+      .catch(async (error: unknown) => {
+        const health = JSON.stringify(await healthOf(bronze[1]))
+        throw new Error(`${String(error)}; the bronze that is left: ${health}\n${bronze[1].stderr()}`)
+      })
     await waitForNoLag(address)
     const tookOverMs = performance.now() - killedAt
     expect(tookOverMs).toBeLessThan(30_000)

@@ -79,7 +79,8 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
           metadataMaxAge: metadataMaxAgeMs,
           allowAutoTopicCreation: false,
           maxWaitTimeInMs: idleWaitMs,
-          retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: 3, restartOnFailure: () => Promise.resolve(false) }
+          // Joining is tried again while others join and leave; a consumer that gives up leaves a member behind, whose session all others wait for.
+          retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 20, restartOnFailure: () => Promise.resolve(false) }
         })
       ),
       (leaving) => Effect.zipRight(Effect.sync(() => assign([])), disconnect(leaving))

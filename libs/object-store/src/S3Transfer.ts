@@ -1,5 +1,5 @@
 /** Files to S3 and back, in parts of bounded size and number. A part that fails is tried again alone. */
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { createWriteStream } from "node:fs"
 import { type FileHandle, open } from "node:fs/promises"
 import type { Readable } from "node:stream"
@@ -107,6 +107,8 @@ export const upload = ({ client, call, sdk }: S3Requests, { ifAbsent, memory, me
         // What was completed all the same is no upload any more, and is not touched.
         : call("write", (abortSignal) => client.send(new sdk.AbortMultipartUploadCommand({ ...name, UploadId }), { abortSignal })).pipe(
           Effect.catchIf((fault) => fault.status === 404, () => Effect.void),
+          // A part that is still under way makes a server answer 500; nobody else will clean up.
+          Effect.retry({ times: 5, schedule: Schedule.spaced("100 millis"), while: (fault) => fault.retryable }),
           Effect.catchAll((fault) =>
             Effect.logWarning("the parts of a failed upload are left in the bucket").pipe(
               Effect.annotateLogs({ key: name.Key, reason: fault.reason })

@@ -59,6 +59,8 @@ const makeFolder = Effect.fnUntraced(function*(dir: string) {
   yield* attempt(dir, () => fs.mkdir(dir, { recursive: true }))
   if (yield* isStack(dir)) return
   if ((yield* attempt(dir, () => fs.readdir(dir))).some((name) => name !== ".gitignore")) {
+    // Another process may just have made it one.
+    if (yield* isStack(dir)) return
     return yield* new StackUnusable({ path: dir, reason: "holds other things than a stack; choose another folder with --dir" })
   }
   // Passable for the account that PostgreSQL runs under where this one is root; what is secret below has a mode of its own.

@@ -82,6 +82,7 @@ describeStack("kafka", "s3", "postgresUrl")("processes over Kafka, S3 and Postgr
     expect(status).toMatchObject({ rejected: sum((lines) => lines.malformed), duplicates: sum((lines) => lines.copies), skipped: 0, lost: 0 })
     expect(status.stages.at(-1)?.rows).toBe(sum((lines) => lines.keys))
     expect(await lake.breaches()).toEqual([])
+    expect(await lake.sql("SELECT count(*)::INT AS n FROM silver.telemetry_clean")).toEqual([{ n: sum((lines) => lines.keys) }])
   }
 
   it("share the work, take over from those that are killed, and end by SIGTERM within ten seconds; every event arrives once", async () => {

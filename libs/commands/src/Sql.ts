@@ -4,6 +4,7 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Schema } from "effect"
+import type { DataDir } from "@voltlake/adapters/DataDir"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { lakeTables, qualifiedName } from "@voltlake/domain/Tables"
@@ -59,7 +60,7 @@ const fetchGold = Effect.fnUntraced(function*(connection: Connection, name: stri
   )
 })
 
-const prepare = Effect.fnUntraced(function*(connection: Connection, query: string, warehouse: string) {
+const prepare = Effect.fnUntraced(function*(connection: Connection, query: string, { cache, warehouse }: DataDir) {
   const { tables } = yield* connection.readStatement(query).pipe(
     Effect.mapError((error) => new NotReadOnly({ sql: query, reason: error.reason }))
   )
@@ -71,14 +72,14 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
   }
   for (const [name, source] of Object.entries(goldTables)) if (named.has(name)) yield* fetchGold(connection, name, source)
   yield* connection.run(
-    `SET allowed_directories = [${literal(`${warehouse}/`)}]; SET enable_external_access = false; SET lock_configuration = true`
+    `SET allowed_directories = [${literal(`${warehouse}/`)}, ${literal(`${cache}/objects/`)}]; SET enable_external_access = false; SET lock_configuration = true`
   )
 })
 
 const show = Effect.fnUntraced(function*(options: SqlOptions, { dataDir, settings }: Lake.Opened) {
   const connection = yield* (yield* QueryEngine).connect
   yield* LakeSetup.ensure(settings.ingest)
-  yield* prepare(connection, options.query, dataDir.warehouse)
+  yield* prepare(connection, options.query, dataDir)
   const { columns, rows } = yield* connection.table(options.query)
   if (options.json) return yield* Output.json(rows.map((row) => Object.fromEntries(columns.map((name, index) => [name, row[index] ?? null]))))
   yield* Output.table(columns, rows)

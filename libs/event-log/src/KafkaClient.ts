@@ -1,6 +1,6 @@
 /** kafkajs, set up once: addresses, security, its log lines as ours, its errors as ours. */
 import { FileSystem } from "@effect/platform"
-import { Effect, Option, Redacted, Runtime } from "effect"
+import { Duration, Effect, Option, Redacted, Runtime } from "effect"
 import kafkajs, { type Kafka, type KafkaConfig, type LogEntry, type SASLOptions } from "kafkajs"
 import type { Outcome } from "@voltlake/domain/Failure"
 import { EventLogError } from "./EventLog.ts"
@@ -113,3 +113,9 @@ export const failed = (operation: string, topic: string, sent: boolean) => (erro
 /** A call of kafkajs's. */
 export const call = <A>(operation: string, topic: string, run: () => Promise<A>): Effect.Effect<A, EventLogError> =>
   Effect.tryPromise({ try: run, catch: failed(operation, topic, false) })
+
+const closeLimit = Duration.seconds(4)
+
+/** Closes connections, for as long as that is worth waiting for. */
+export const disconnect = (open: { readonly disconnect: () => Promise<void> }): Effect.Effect<void> =>
+  Effect.promise(() => open.disconnect().catch(() => undefined)).pipe(Effect.interruptible, Effect.timeoutOption(closeLimit), Effect.asVoid)

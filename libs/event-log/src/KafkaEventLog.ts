@@ -7,7 +7,7 @@ import { Duration, Effect, Layer, Ref, Schedule } from "effect"
 import kafkajs, { type Admin, type IHeaders, type Kafka, type Message, type Producer } from "kafkajs"
 import type { OffsetRange, TopicPartition } from "@voltlake/domain/Position"
 import { EventLog, EventLogError, type Header, type NewRecord, UnknownTopicPartition } from "./EventLog.ts"
-import { call, failed, make as makeClient, typeOf } from "./KafkaClient.ts"
+import { call, disconnect, failed, make as makeClient, typeOf } from "./KafkaClient.ts"
 import * as KafkaReader from "./KafkaReader.ts"
 import type { KafkaSettings } from "./KafkaSettings.ts"
 import { topicFault } from "./Topic.ts"
@@ -18,7 +18,6 @@ const batchBytesMax = 900 * 1024
 const deliveryLimit = Duration.minutes(2)
 /** At 2 s at most between two, fewer than fit the limit above: kafkajs goes on with a send that was given up. */
 const sendRetries = 45
-const closeLimit = Duration.seconds(4)
 const bufferBytesMax = 32 * 1024 * 1024
 /** A record's own fields beside key and value, at most. */
 const recordOverhead = 70
@@ -89,11 +88,8 @@ const compressionOf = (compression: KafkaSettings["compression"]) => {
  */
 const producers = Effect.fnUntraced(function*(client: Kafka) {
   const current = yield* Ref.make<Producer | undefined>(undefined)
-  const close = (producer: Producer | undefined) =>
-    Effect.promise(async () => {
-      await producer?.disconnect().catch(() => undefined)
-    }).pipe(Effect.interruptible, Effect.timeoutOption(closeLimit))
-  yield* Effect.addFinalizer(() => Effect.flatMap(Ref.get(current), close))
+  yield* Effect.addFinalizer(() =>
+    Effect.flatMap(Ref.get(current), (producer) => (producer === undefined ? Effect.void : disconnect(producer))))
   const gate = yield* Effect.makeSemaphore(1)
   const get = gate.withPermits(1)(Effect.flatMap(Ref.get(current), (producer) => {
     if (producer !== undefined) return Effect.succeed(producer)
@@ -108,7 +104,7 @@ const producers = Effect.fnUntraced(function*(client: Kafka) {
   const replace = (producer: Producer) =>
     Effect.zipRight(
       Ref.update(current, (now) => (now === producer ? undefined : now)),
-      Effect.forkDaemon(close(producer))
+      Effect.forkDaemon(disconnect(producer))
     )
   return { get, replace }
 })
@@ -119,13 +115,12 @@ const refused = (operation: string, topic: string, reason: string) =>
 const make = Effect.fnUntraced(function*(settings: KafkaSettings) {
   const { adminClient, client } = yield* makeClient(settings)
   let admin = adminClient.admin()
-  const leave = (leaving: Admin) => Effect.promise(() => leaving.disconnect().catch(() => undefined))
-  yield* Effect.addFinalizer(() => Effect.suspend(() => leave(admin)).pipe(Effect.interruptible, Effect.timeoutOption(closeLimit)))
+  yield* Effect.addFinalizer(() => disconnect(admin))
   /** kafkajs believes in a connection that it has lost, and in partitions that it has seen five minutes ago. */
   const renew = Effect.suspend(() => {
     const old = admin
     admin = adminClient.admin()
-    return Effect.forkDaemon(leave(old))
+    return Effect.forkDaemon(disconnect(old))
   })
   const ask = <A>(operation: string, topic: string, run: (admin: Admin) => Promise<A>) =>
     Effect.suspend(() => {
@@ -187,6 +182,8 @@ const make = Effect.fnUntraced(function*(settings: KafkaSettings) {
   const { get: producer, replace } = yield* producers(client)
   const compression = compressionOf(settings.compression)
 
+  const unknown = (topic: string, reason: string) => new EventLogError({ operation: "append", topic, outcome: "Unknown", retryable: true, reason })
+
   const send = (topic: string, messages: Array<Message>) =>
     Effect.flatMap(producer, (own) =>
       Effect.tryPromise({
@@ -195,13 +192,10 @@ const make = Effect.fnUntraced(function*(settings: KafkaSettings) {
       }).pipe(
         Effect.timeoutFail({
           duration: deliveryLimit,
-          onTimeout: () =>
-            new EventLogError({ operation: "append", topic, outcome: "Unknown", retryable: true, reason: "no broker acknowledged it within 2 minutes" })
+          onTimeout: () => unknown(topic, "no broker acknowledged it within 2 minutes")
         }),
         Effect.tapErrorCause(() => replace(own))
       ))
-
-  const unknown = (topic: string, reason: string) => new EventLogError({ operation: "append", topic, outcome: "Unknown", retryable: true, reason })
 
   /**
    * Sends until every partition is acknowledged; answers where each one's records begin. Where a leader moves while a request is under way, kafkajs

@@ -6,7 +6,7 @@ import { Cause, Duration, Effect, Either, FiberMap, Queue } from "effect"
 import type { Kafka } from "kafkajs"
 import { EventLogError } from "./EventLog.ts"
 import type { KafkaBuffer } from "./KafkaBuffer.ts"
-import { call } from "./KafkaClient.ts"
+import { call, disconnect } from "./KafkaClient.ts"
 import * as KafkaFetch from "./KafkaFetch.ts"
 import * as KafkaInternals from "./KafkaInternals.ts"
 import * as KafkaRecordBatch from "./KafkaRecordBatch.ts"
@@ -23,7 +23,6 @@ const requestTimeoutMs = 10_000
 const metadataMaxAgeMs = 10_000
 /** With connecting; a safety net above kafkajs's own limits. */
 const fetchLimit = Duration.seconds(30)
-const closeLimit = Duration.seconds(4)
 const retryAfter = Duration.millis(250)
 
 const offsetOutOfRange = 1
@@ -48,9 +47,7 @@ export interface Fetcher {
 /** Fetches until the scope closes. */
 export const make = Effect.fn("KafkaFetcher.make")(function*(client: Kafka, { buffers, fetched, isFull, topic }: FetcherOptions) {
   const cluster = KafkaInternals.cluster(client, { metadataMaxAge: metadataMaxAgeMs, allowAutoTopicCreation: false })
-  yield* Effect.addFinalizer(() =>
-    Effect.promise(() => cluster.disconnect().catch(() => undefined)).pipe(Effect.interruptible, Effect.timeoutOption(closeLimit))
-  )
+  yield* Effect.addFinalizer(() => disconnect(cluster))
   const bells = new Map<number, Queue.Queue<void>>()
   const loops = yield* FiberMap.make<number>()
   const wake = () => {

@@ -9,7 +9,7 @@ import type { TopicPartition } from "@voltlake/domain/Position"
 import * as Position from "@voltlake/domain/Position"
 import { EventLogError, type LogReader, OffsetOutOfRange, type PartitionBounds, type ReadLimits, UnknownTopicPartition } from "./EventLog.ts"
 import { KafkaBuffer } from "./KafkaBuffer.ts"
-import { call, failed } from "./KafkaClient.ts"
+import { call, disconnect, failed } from "./KafkaClient.ts"
 import * as KafkaFetcher from "./KafkaFetcher.ts"
 
 /** A member that says nothing for so long has lost its partitions to the others. */
@@ -21,7 +21,6 @@ const metadataMaxAgeMs = 10_000
 const idleWaitMs = 200
 /** A read below the log's end that has no answer by then has none for now. */
 const readLimit = Duration.seconds(2)
-const leaveLimit = Duration.seconds(4)
 const announceEveryMs = 1_000
 const hintsMax = 16
 
@@ -62,9 +61,6 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
       [partition, new KafkaBuffer({ topic, partition }, generation)] as const))
     hint(true)
   }
-
-  const disconnect = (leaving: Consumer) =>
-    Effect.promise(() => leaving.disconnect().catch(() => undefined)).pipe(Effect.interruptible, Effect.timeoutOption(leaveLimit))
 
   /** One consumer's life. Ends with what ended it. */
   const takePart = Effect.gen(function*() {
@@ -160,13 +156,12 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
       yield* checkRange(tp, offset)
       return yield* notOurs(tp.partition)
     }
-    if (!buffer.isAt(offset)) {
-      buffer.logEnd = yield* checkRange(tp, offset)
-      buffer.reset(offset)
-      fetcher.wake()
-    }
-    if (buffer.isEmpty) {
+    if (!buffer.isAt(offset) || buffer.isEmpty) {
       const end = yield* checkRange(tp, offset)
+      if (!buffer.isAt(offset)) {
+        buffer.reset(offset)
+        fetcher.wake()
+      }
       if (end > offset) {
         yield* fill(buffer, end, limits)
         if (buffer.isEmpty && buffer.fault !== undefined) return yield* buffer.fault

@@ -60,12 +60,6 @@ export const settingsConfig: Config.Config<BronzeSettings> =
 const batchTable = "bronze_batch"
 const headersTable = "bronze_headers"
 
-/**
- * Kafka's consumer group: it shares the partitions out among bronze processes, and says nothing of where reading goes on. One for each lake, told by
- * its bronze table: those of another lake on the same cluster would be given some of our partitions, also where they read another topic.
- */
-const readerGroup = (tableUuid: string) => `voltlake-bronze-${tableUuid}`
-
 interface Batch {
   readonly ranges: ReadonlyArray<Progress.RangeCounts>
   readonly batches: ReadonlyArray<RecordBatch>
@@ -190,7 +184,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
   const engine = yield* QueryEngine
   const connection = yield* engine.connect
   const { metadata } = yield* LakeTables.ensure(telemetryRaw)
-  const reader = yield* log.open(topic, readerGroup(metadata.tableUuid))
+  const reader = yield* log.open(topic, LogCheck.readerGroup("bronze", metadata.tableUuid))
   const committedAtMs = yield* Ref.make(Option.none<number>())
   const checked = yield* Ref.make<ReadonlyMap<string, Checked>>(new Map())
   const held = yield* Ref.make<ReadonlyArray<string>>([])

@@ -32,8 +32,6 @@ export interface Adopted {
   readonly differences: ReadonlyArray<string>
 }
 
-/** Reading needs a membership; in a group of its own, so that bronze keeps its partitions. */
-const group = "voltlake-adopt"
 const joinEvery = Duration.millis(100)
 const joinLimit = Duration.seconds(30)
 
@@ -48,14 +46,15 @@ const assigned = (reader: LogReader, topic: string, partitions: number) =>
   )
 
 /** How the log differs from what bronze has read, in words, by partition. */
-const differences = Effect.fnUntraced(function*(topic: string, known: LogCheck.Known) {
+const differences = Effect.fnUntraced(function*(topic: string, known: LogCheck.Known, tableUuid: string) {
   const log = yield* EventLog
   const bounds = yield* log.partitions(topic)
   if (bounds.length === 0) return yield* new NothingToAdopt({ topic, reason: "the log has no such topic; check KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC" })
   const missing = Array.from(known.progress.keys(), Position.parseKey)
     .filter((read) => read.topic === known.name && !bounds.some(({ partition }) => partition === read.partition))
     .map(({ partition }) => `partition ${partition}: the log has it no longer`)
-  const reader = yield* log.open(topic, group)
+  // Reading needs a membership; in a group of its own, so that bronze keeps its partitions.
+  const reader = yield* log.open(topic, LogCheck.readerGroup("adopt", tableUuid))
   const ours = yield* assigned(reader, topic, bounds.length)
   const found = yield* Effect.forEach(ours, (one) =>
     Effect.map(LogCheck.differenceOf(reader, one, known), (difference) =>
@@ -74,7 +73,7 @@ export const adopt = Effect.fn("LogAdoption.adopt")(function*(topic: string, { f
   const before = LogLineage.nameOf(lineage, topic)
   const hasRead = Array.from(table.progress.keys(), Position.parseKey).some((read) => read.topic === before)
   if (!hasRead) return yield* new NothingToAdopt({ topic, reason: "bronze has read nothing of it yet, and takes whatever log it finds" })
-  const found = yield* differences(topic, { name: before, progress: table.progress, lineage })
+  const found = yield* differences(topic, { name: before, progress: table.progress, lineage }, table.metadata.tableUuid)
   if (found.length === 0 && !force) {
     return yield* new NothingToAdopt({ topic, reason: "this is the log that bronze has read: nothing to adopt (--force does it all the same)" })
   }

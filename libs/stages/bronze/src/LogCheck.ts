@@ -5,6 +5,12 @@ import * as Position from "@voltlake/domain/Position"
 import type * as Progress from "@voltlake/domain/Progress"
 import { EventLog, EventLogError, type LogReader, type PartitionBounds } from "@voltlake/event-log/EventLog"
 
+/**
+ * Kafka's consumer group: it shares the partitions out among the members, and says nothing of where reading goes on. One for each purpose and lake,
+ * told by its bronze table: those of another lake on the same cluster would be given some of our partitions, also where they read another topic.
+ */
+export const readerGroup = (purpose: "bronze" | "adopt", tableUuid: string): string => `voltlake-${purpose}-${tableUuid}`
+
 /** What is known of a partition's log from bronze's table. `name` is the topic as rows have it. */
 export interface Known {
   readonly name: string

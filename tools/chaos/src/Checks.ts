@@ -1,6 +1,5 @@
 /** Both verifiers, on what a run left: the product's own, and the independent one, which also gets what the log acknowledged. */
 import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { existsSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -43,12 +42,7 @@ export const own = async (env: Readonly<Record<string, string>>): Promise<Readon
 /** The independent verifier. */
 export const independent = async (env: Readonly<Record<string, string>>, acknowledgedFile: string): Promise<Verdict> => {
   const child = spawn(process.execPath, [findLauncher(dirname(fileURLToPath(import.meta.url))), "--json", "--acknowledged", acknowledgedFile], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] })
-  let [stdout, stderr] = ["", ""]
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text))
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
-  const timer = setTimeout(() => child.kill("SIGKILL"), limitMs)
-  const [code] = (await once(child, "close")) as [number | null]
-  clearTimeout(timer)
+  const { code, stderr, stdout } = await Supervisor.finished(child, limitMs)
   const report = parsed(lastLine(stdout))
   if (report === undefined) return { events: 0, seconds: 0, problems: [`the independent verifier ended with ${code}: ${stderr.slice(-500)}`] }
   const problems = Object.entries(report["problems"] as Record<string, ReadonlyArray<unknown>>).flatMap(([check, found]) =>

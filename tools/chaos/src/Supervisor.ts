@@ -1,8 +1,9 @@
 /** Runs processes as whoever operates them would: each is started again as soon as it ends, and what it says is kept in a file. */
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process"
 import { createWriteStream, readFileSync, type WriteStream } from "node:fs"
 import { once } from "node:events"
 import { join } from "node:path"
+import type { Readable } from "node:stream"
 import { fileURLToPath } from "node:url"
 
 const bundles = process.env["VOLTLAKE_DIST"] ?? fileURLToPath(new URL(".", import.meta.url))
@@ -112,9 +113,8 @@ export class Supervised {
   }
 }
 
-/** Runs a command of the product to its end. */
-export const run = async (args: ReadonlyArray<string>, env: Readonly<Record<string, string>>, limitMs: number) => {
-  const child = spawn(process.execPath, [join(bundles, "voltlake.mjs"), ...args], { cwd: "/", env: { ...inherited, ...env }, stdio: ["ignore", "pipe", "pipe"] })
+/** What a process said until it ended; it is killed at the limit. */
+export const finished = async (child: ChildProcessByStdio<null, Readable, Readable>, limitMs: number) => {
   let [stdout, stderr] = ["", ""]
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text))
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
@@ -123,3 +123,10 @@ export const run = async (args: ReadonlyArray<string>, env: Readonly<Record<stri
   clearTimeout(timer)
   return { code, stdout, stderr }
 }
+
+/** Runs a command of the product to its end. */
+export const run = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>>, limitMs: number) =>
+  finished(
+    spawn(process.execPath, [join(bundles, "voltlake.mjs"), ...args], { cwd: "/", env: { ...inherited, ...env }, stdio: ["ignore", "pipe", "pipe"] }),
+    limitMs
+  )

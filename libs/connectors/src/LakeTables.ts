@@ -13,6 +13,7 @@ import * as SortOrder from "@voltlake/iceberg/SortOrder"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
 import { lineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
+import * as Transform from "@voltlake/iceberg/Transform"
 
 /** Summary key of a table's {@link Progress.Progress}. */
 export const progressKey = "voltlake.progress"
@@ -58,7 +59,7 @@ const definition = (contract: TableContract): TableDefinition => ({
       sourceId: columnId(contract, contract.dayOf),
       fieldId: firstPartitionFieldId,
       name: `${contract.dayOf}_day`,
-      transform: PartitionSpec.day
+      transform: Transform.day
     }]),
     PartitionSpec.make(unpartitionedSpecId, [])
   ],

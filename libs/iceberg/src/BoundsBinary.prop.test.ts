@@ -1,6 +1,6 @@
 import { expect, it } from "@effect/vitest"
 import fc from "fast-check"
-import type { SingleValue } from "./BoundsBinary.ts"
+import type { SingleValue } from "./SingleValue.ts"
 import { decode, encode, truncateLength, truncateLower, truncateUpper } from "./BoundsBinary.ts"
 import * as Type from "./Type.ts"
 

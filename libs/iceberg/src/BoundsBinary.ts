@@ -1,12 +1,8 @@
 /**
  * Single values as bytes, for bounds (specification: Appendix D, "Binary single-value serialization"), and their shortening.
- *
- * Values: booleans; int, float, double, date (days) as number; long, time and timestamps (microseconds) as bigint; decimals as unscaled bigint;
- * strings; bytes for binary, fixed and uuid.
  */
+import type { SingleValue } from "./SingleValue.ts"
 import type { PrimitiveType } from "./Type.ts"
-
-export type SingleValue = boolean | number | bigint | string | Uint8Array
 
 /** Longer strings and binaries are cut to this, in code points or bytes: Iceberg's own default. */
 export const truncateLength = 16
@@ -41,7 +37,7 @@ const decodeBigEndian = (bytes: Uint8Array): bigint => {
 const text = new TextEncoder()
 const strictText = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
-/** The value must be of the type; see the file's head. */
+/** The value must be of the type; see `SingleValue`. */
 export const encode = (type: PrimitiveType, value: SingleValue): Uint8Array => {
   switch (type.type) {
     case "boolean":

@@ -3,9 +3,9 @@
  * left out: a missing bound costs time, a wrong one loses rows.
  */
 import type { ColumnStats, WrittenFile } from "@voltlake/query-engine/QueryEngine"
-import type { SingleValue } from "./BoundsBinary.ts"
 import { encode, truncateLower, truncateUpper } from "./BoundsBinary.ts"
 import type { DataFile } from "./DataFile.ts"
+import { floorDiv, type SingleValue } from "./SingleValue.ts"
 import type { Leaf, PrimitiveType, TableSchema } from "./Type.ts"
 import { leaves } from "./Type.ts"
 
@@ -125,11 +125,6 @@ const parseDecimal = (text: string, precision: number, scale: number): bigint | 
   const digits = BigInt(parts[2]! + fraction)
   if (digits >= 10n ** BigInt(precision)) return undefined
   return parts[1] === "-" ? -digits : digits
-}
-
-const floorDiv = (value: bigint, by: bigint): bigint => {
-  const quotient = value / by
-  return value < 0n && quotient * by !== value ? quotient - 1n : quotient
 }
 
 /** Days since 1970 in the proleptic Gregorian calendar; year 0 is 1 before Christ. Months are counted from March, so that a leap day ends a year. */

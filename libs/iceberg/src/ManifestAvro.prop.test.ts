@@ -6,6 +6,7 @@ import * as AvroContainer from "./internal/AvroContainer.ts"
 import * as ManifestAvro from "./ManifestAvro.ts"
 import * as ManifestListAvro from "./ManifestListAvro.ts"
 import * as PartitionSpec from "./PartitionSpec.ts"
+import * as Transform from "./Transform.ts"
 import * as Type from "./Type.ts"
 
 const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
@@ -35,9 +36,9 @@ const spec = PartitionSpec.make(7, [
     sourceId: index + 1,
     fieldId: 1000 + index,
     name: `1 c-${index}`,
-    transform: PartitionSpec.identity
+    transform: Transform.identity
   })),
-  { sourceId: 8, fieldId: 1100, name: "day", transform: PartitionSpec.day }
+  { sourceId: 8, fieldId: 1100, name: "day", transform: Transform.day }
 ])
 
 const dataFile: fc.Arbitrary<DataFile> = fc.record({

@@ -4,9 +4,10 @@
  * A large manifest joins only when the smaller ones together are about as large: then each entry is rewritten about log(n) times, not n/100 times.
  */
 import type { DataFile, ManifestEntry, ManifestFile, PartitionFieldSummary } from "./DataFile.ts"
-import { encode, type SingleValue } from "./BoundsBinary.ts"
+import { encode } from "./BoundsBinary.ts"
 import type { PartitionSpec } from "./PartitionSpec.ts"
 import { fieldTypes } from "./PartitionSpec.ts"
+import { compare, type SingleValue } from "./SingleValue.ts"
 import type { ResolvedEntry } from "./TableFiles.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import { intProperty } from "./TableMetadata.ts"
@@ -111,13 +112,6 @@ const partitionSummaries = (
       upperBound: high === undefined ? undefined : encode(type, high)
     }
   })
-
-const compare = (a: SingleValue, b: SingleValue): number => {
-  if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b)
-  // By UTF-8 bytes, which is by code points; JavaScript compares UTF-16 units.
-  if (typeof a === "string" && typeof b === "string") return Buffer.compare(Buffer.from(a), Buffer.from(b))
-  return a < b ? -1 : a > b ? 1 : 0
-}
 
 const extreme = (values: ReadonlyArray<SingleValue>, sign: -1 | 1): SingleValue | undefined =>
   values.reduce<SingleValue | undefined>(

@@ -1,13 +1,9 @@
 /** How a table's rows are parted into files (specification: "Partitioning"), as plain data. */
+import type { SingleValue } from "./SingleValue.ts"
+import type { Transform } from "./Transform.ts"
+import { resultType } from "./Transform.ts"
 import type { PrimitiveType, TableSchema } from "./Type.ts"
-import { date, int, leafById, string } from "./Type.ts"
-
-/** We write by identity, day and void; the others are named, so that a table that uses them can be read. */
-export type Transform =
-  | { readonly type: "identity" | "void" | "year" | "month" | "day" | "hour" }
-  | { readonly type: "bucket"; readonly buckets: number }
-  | { readonly type: "truncate"; readonly width: number }
-  | { readonly type: "unknown"; readonly text: string }
+import { int, leafById } from "./Type.ts"
 
 export interface PartitionField {
   readonly sourceId: number
@@ -22,15 +18,11 @@ export interface PartitionSpec {
   readonly fields: ReadonlyArray<PartitionField>
 }
 
-/** A value of a partition tuple: dates as days since 1970, timestamps as microseconds, decimals unscaled. */
-export type PartitionValue = null | boolean | number | bigint | string | Uint8Array
+/** A value of a partition tuple. */
+export type PartitionValue = SingleValue | null
 
 /** Values in the order of the spec's fields. */
 export type Partition = ReadonlyArray<PartitionValue>
-
-export const identity: Transform = { type: "identity" }
-export const day: Transform = { type: "day" }
-export const alwaysNull: Transform = { type: "void" }
 
 export const unpartitioned: PartitionSpec = { specId: 0, fields: [] }
 
@@ -38,55 +30,6 @@ export const unpartitioned: PartitionSpec = { specId: 0, fields: [] }
 export const firstFieldId = 1000
 
 export const make = (specId: number, fields: ReadonlyArray<PartitionField>): PartitionSpec => ({ specId, fields })
-
-export const transformFromText = (text: string): Transform => {
-  switch (text) {
-    case "identity":
-    case "void":
-    case "year":
-    case "month":
-    case "day":
-    case "hour":
-      return { type: text }
-  }
-  const [, name, argument] = /^(bucket|truncate)\[(\d+)\]$/.exec(text) ?? []
-  if (name === "bucket") return { type: "bucket", buckets: Number(argument) }
-  if (name === "truncate") return { type: "truncate", width: Number(argument) }
-  return { type: "unknown", text }
-}
-
-export const transformToText = (transform: Transform): string => {
-  switch (transform.type) {
-    case "bucket":
-      return `bucket[${transform.buckets}]`
-    case "truncate":
-      return `truncate[${transform.width}]`
-    case "unknown":
-      return transform.text
-    default:
-      return transform.type
-  }
-}
-
-/** What a transform makes of a value of `source` (specification: "Partition Transforms"). */
-export const resultType = (transform: Transform, source: PrimitiveType): PrimitiveType => {
-  switch (transform.type) {
-    case "identity":
-    case "void":
-    case "truncate":
-      return source
-    case "day":
-      return date
-    case "year":
-    case "month":
-    case "hour":
-    case "bucket":
-      return int
-    // An unknown transform's values are read as text, as the specification asks.
-    case "unknown":
-      return string
-  }
-}
 
 /** The type of each field of a spec's partition tuple. A source column that was dropped counts as int, as nothing is known of it. */
 export const fieldTypes = (spec: PartitionSpec, schemas: ReadonlyArray<TableSchema>): ReadonlyArray<PrimitiveType> =>
@@ -98,16 +41,8 @@ export const fieldTypes = (spec: PartitionSpec, schemas: ReadonlyArray<TableSche
     return int
   })
 
-const microsPerDay = 86_400_000_000n
-
-/** Days since 1970 of microseconds since 1970; rounds towards the past, as the specification's day transform does. */
-export const dayOfMicros = (micros: bigint): number => {
-  const days = micros / microsPerDay
-  return Number(micros < 0n && days * microsPerDay !== micros ? days - 1n : days)
-}
-
 /** `2026-11-24` of days since 1970. */
-export const dayText = (days: number): string => {
+const dayText = (days: number): string => {
   const at = new Date(days * 86_400_000)
   const year = at.getUTCFullYear()
   const two = (value: number) => String(value).padStart(2, "0")

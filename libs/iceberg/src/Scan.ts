@@ -1,7 +1,7 @@
 /** What a reader must fetch. Plans from metadata and manifests alone; fetching the files is the caller's. */
 import { Effect, Schema } from "effect"
 import { decode } from "./BoundsBinary.ts"
-import type { SingleValue } from "./BoundsBinary.ts"
+import type { SingleValue } from "./SingleValue.ts"
 import type { DataFile, ManifestFile } from "./DataFile.ts"
 import type { Snapshot, Summary } from "./Snapshot.ts"
 import type { ResolvedEntry, TableReadError } from "./TableFiles.ts"

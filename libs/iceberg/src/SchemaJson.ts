@@ -1,8 +1,8 @@
 /** Schemas, partition specs and sort orders as JSON (specification: Appendix C). */
 import type { Json, Node } from "./Json.ts"
 import type { PartitionField, PartitionSpec } from "./PartitionSpec.ts"
-import { transformFromText, transformToText } from "./PartitionSpec.ts"
 import type { SortField, SortOrder } from "./SortOrder.ts"
+import * as Transform from "./Transform.ts"
 import type { IcebergType, NestedField, PlainPrimitive, PrimitiveType, TableSchema } from "./Type.ts"
 
 const plainPrimitives: ReadonlySet<string> = new Set<PlainPrimitive>([
@@ -126,7 +126,7 @@ const decodePartitionField = (node: Node): PartitionField => ({
   sourceId: node.at("source-id").int(),
   fieldId: node.at("field-id").int(),
   name: node.at("name").string(),
-  transform: transformFromText(node.at("transform").string())
+  transform: Transform.fromText(node.at("transform").string())
 })
 
 export const decodeSpec = (node: Node): PartitionSpec => ({
@@ -137,7 +137,7 @@ export const decodeSpec = (node: Node): PartitionSpec => ({
 export const encodeSpecFields = (spec: PartitionSpec): Json =>
   spec.fields.map((field) => ({
     name: field.name,
-    transform: transformToText(field.transform),
+    transform: Transform.toText(field.transform),
     "source-id": field.sourceId,
     "field-id": field.fieldId
   }))
@@ -150,7 +150,7 @@ const oneOf = <const A extends string>(node: Node, choices: ReadonlyArray<A>): A
 }
 
 const decodeSortField = (node: Node): SortField => ({
-  transform: transformFromText(node.at("transform").string()),
+  transform: Transform.fromText(node.at("transform").string()),
   sourceId: node.at("source-id").int(),
   direction: oneOf(node.at("direction"), ["asc", "desc"]),
   nullOrder: oneOf(node.at("null-order"), ["nulls-first", "nulls-last"])
@@ -164,7 +164,7 @@ export const decodeSortOrder = (node: Node): SortOrder => ({
 export const encodeSortOrder = (order: SortOrder): Json => ({
   "order-id": order.orderId,
   fields: order.fields.map((field) => ({
-    transform: transformToText(field.transform),
+    transform: Transform.toText(field.transform),
     "source-id": field.sourceId,
     direction: field.direction,
     "null-order": field.nullOrder

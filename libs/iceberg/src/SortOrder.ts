@@ -1,5 +1,5 @@
 /** The order of rows inside a file (specification: "Sorting"), as plain data. Order 0 is unsorted. */
-import type { Transform } from "./PartitionSpec.ts"
+import type { Transform } from "./Transform.ts"
 
 export interface SortField {
   readonly transform: Transform

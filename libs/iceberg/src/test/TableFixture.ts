@@ -7,6 +7,7 @@ import * as TableIdentifier from "../TableIdentifier.ts"
 import type { TableDefinition } from "../TableMetadata.ts"
 import * as Tables from "../Tables.ts"
 import type { TableChange } from "../Transaction.ts"
+import * as Transform from "../Transform.ts"
 import * as Type from "../Type.ts"
 
 export const raw = TableIdentifier.make("bronze", "telemetry_raw")
@@ -29,11 +30,11 @@ export const schema = Type.schema([
 ])
 
 export const byDay = PartitionSpec.make(0, [
-  { sourceId: 4, fieldId: 1000, name: "timestamp_day", transform: PartitionSpec.day }
+  { sourceId: 4, fieldId: 1000, name: "timestamp_day", transform: Transform.day }
 ])
 export const byDayAndTopic = PartitionSpec.make(1, [
-  { sourceId: 4, fieldId: 1000, name: "timestamp_day", transform: PartitionSpec.day },
-  { sourceId: 1, fieldId: 1001, name: "topic", transform: PartitionSpec.identity }
+  { sourceId: 4, fieldId: 1000, name: "timestamp_day", transform: Transform.day },
+  { sourceId: 1, fieldId: 1001, name: "topic", transform: Transform.identity }
 ])
 
 export const definition: TableDefinition = {
@@ -51,7 +52,7 @@ export const rowsSql = (start: number, count: number): string => `
     333.0::DOUBLE AS speed, (range + 0.5)::DECIMAL(38, 6) AS total
   FROM range(${count}) ORDER BY partition, "offset"`
 
-export const day = PartitionSpec.dayOfMicros(1_795_532_086_000_000n)
+export const day = Transform.dayOfMicros(1_795_532_086_000_000n)
 
 /** A data file that exists in name only: commits never look into data files. */
 export const fakeFile = (name: string, recordCount = 1n): DataFile => ({

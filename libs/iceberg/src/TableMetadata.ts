@@ -102,6 +102,16 @@ export const currentSchema = (metadata: TableMetadata): TableSchema => {
   return schema
 }
 
+export const defaultSpec = (metadata: TableMetadata): PartitionSpec => {
+  const spec = specById(metadata, metadata.defaultSpecId)
+  invariant(spec !== undefined, "the default partition spec is among the specs")
+  return spec
+}
+
+/** Unsorted where the metadata names an order that it does not hold. */
+export const defaultSortOrder = (metadata: TableMetadata): SortOrder =>
+  metadata.sortOrders.find((order) => order.orderId === metadata.defaultSortOrderId) ?? unsorted
+
 export const specById = (metadata: TableMetadata, id: number): PartitionSpec | undefined =>
   metadata.partitionSpecs.find((spec) => spec.specId === id)
 

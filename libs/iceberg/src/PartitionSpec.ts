@@ -13,6 +13,9 @@ export interface PartitionField {
   readonly transform: Transform
 }
 
+/** A field of a spec that a table is to have: without an id it gets a new one. */
+export type UnboundField = Omit<PartitionField, "fieldId"> & { readonly fieldId: number | undefined }
+
 export interface PartitionSpec {
   readonly specId: number
   readonly fields: ReadonlyArray<PartitionField>

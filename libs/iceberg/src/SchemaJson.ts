@@ -1,6 +1,6 @@
 /** Schemas, partition specs and sort orders as JSON (specification: Appendix C). */
 import type { Json, Node } from "./Json.ts"
-import type { PartitionField, PartitionSpec } from "./PartitionSpec.ts"
+import type { PartitionField, PartitionSpec, UnboundField } from "./PartitionSpec.ts"
 import type { SortField, SortOrder } from "./SortOrder.ts"
 import * as Transform from "./Transform.ts"
 import type { IcebergType, NestedField, PlainPrimitive, PrimitiveType, TableSchema } from "./Type.ts"
@@ -122,11 +122,28 @@ export const encodeSchema = (schema: TableSchema): Json => ({
   ...(schema.identifierFieldIds.length === 0 ? {} : { "identifier-field-ids": schema.identifierFieldIds })
 })
 
-const decodePartitionField = (node: Node): PartitionField => ({
+const decodeUnboundField = (node: Node): UnboundField => ({
   sourceId: node.at("source-id").int(),
-  fieldId: node.at("field-id").int(),
+  fieldId: node.at("field-id").optional((id) => id.int()),
   name: node.at("name").string(),
   transform: Transform.fromText(node.at("transform").string())
+})
+
+const encodeUnboundField = (field: UnboundField): Json => ({
+  name: field.name,
+  transform: Transform.toText(field.transform),
+  "source-id": field.sourceId,
+  ...(field.fieldId === undefined ? {} : { "field-id": field.fieldId })
+})
+
+/** Fields of a spec that a table is to have, which may have no ids yet. */
+export const decodeUnboundFields = (node: Node): ReadonlyArray<UnboundField> => node.items().map(decodeUnboundField)
+
+export const encodeUnboundFields = (fields: ReadonlyArray<UnboundField>): Json => fields.map(encodeUnboundField)
+
+const decodePartitionField = (node: Node): PartitionField => ({
+  ...decodeUnboundField(node),
+  fieldId: node.at("field-id").int()
 })
 
 export const decodeSpec = (node: Node): PartitionSpec => ({
@@ -134,13 +151,7 @@ export const decodeSpec = (node: Node): PartitionSpec => ({
   fields: node.at("fields").items().map(decodePartitionField)
 })
 
-export const encodeSpecFields = (spec: PartitionSpec): Json =>
-  spec.fields.map((field) => ({
-    name: field.name,
-    transform: Transform.toText(field.transform),
-    "source-id": field.sourceId,
-    "field-id": field.fieldId
-  }))
+export const encodeSpecFields = (spec: PartitionSpec): Json => encodeUnboundFields(spec.fields)
 
 export const encodeSpec = (spec: PartitionSpec): Json => ({ "spec-id": spec.specId, fields: encodeSpecFields(spec) })
 

@@ -1,11 +1,7 @@
-/**
- * Table metadata as JSON (specification: Appendix C, "Table Metadata and Snapshots"). Compact; 64-bit integers whole; unknown fields kept.
- *
- * A snapshot's text is made once and remembered beside it: a commit writes all snapshots anew, and only one of them is new.
- */
+/** Table metadata as JSON (specification: Appendix C, "Table Metadata and Snapshots"). Compact; 64-bit integers whole; unknown fields kept. */
 import { Either, Schema } from "effect"
 import type { JsonInvalid } from "./Json.ts"
-import { decode as decodeJson, encode as encodeJson, type JsonObject, type Node } from "./Json.ts"
+import { decode as decodeJson, encode as encodeJson, type Node } from "./Json.ts"
 import {
   decodeSchema,
   decodeSortOrder,
@@ -14,7 +10,7 @@ import {
   encodeSortOrder,
   encodeSpec
 } from "./SchemaJson.ts"
-import type { Snapshot, SnapshotReference } from "./Snapshot.ts"
+import { decodeReference, decodeSnapshot, encodeReference, snapshotText } from "./SnapshotJson.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 
 /** A file of a table (metadata, manifest list, manifest) is not what the specification says. */
@@ -66,35 +62,6 @@ const knownFields = new Set([
   "schema",
   "partition-spec"
 ])
-
-const snapshotFields = new Set([
-  "snapshot-id",
-  "parent-snapshot-id",
-  "sequence-number",
-  "timestamp-ms",
-  "manifest-list",
-  "summary",
-  "schema-id"
-])
-
-const referenceFields = new Set(["snapshot-id", "type"])
-
-const decodeSnapshot = (node: Node): Snapshot => ({
-  snapshotId: node.at("snapshot-id").long(),
-  parentSnapshotId: node.at("parent-snapshot-id").optional((id) => id.long()),
-  sequenceNumber: node.at("sequence-number").optional((value) => value.long()) ?? 0n,
-  timestampMs: node.at("timestamp-ms").int(),
-  manifestList: node.at("manifest-list").string(),
-  summary: node.at("summary").strings(),
-  schemaId: node.at("schema-id").optional((id) => id.int()),
-  extra: node.extra(snapshotFields)
-})
-
-const decodeReference = (node: Node): SnapshotReference => {
-  const type = node.at("type").string()
-  if (type !== "branch" && type !== "tag") return node.at("type").fail(`expected branch or tag, found ${type}`)
-  return { snapshotId: node.at("snapshot-id").long(), type, extra: node.extra(referenceFields) }
-}
 
 const decodeMetadata = (root: Node): TableMetadata => {
   // Some writers say -1 for "none".
@@ -166,31 +133,6 @@ export const decode = (
         : Either.right(decoded)
   )
 
-const snapshotTexts = new WeakMap<Snapshot, string>()
-
-const encodeSnapshot = (snapshot: Snapshot): string => {
-  const known = snapshotTexts.get(snapshot)
-  if (known !== undefined) return known
-  const text = encodeJson({
-    "snapshot-id": snapshot.snapshotId,
-    ...(snapshot.parentSnapshotId === undefined ? {} : { "parent-snapshot-id": snapshot.parentSnapshotId }),
-    "sequence-number": snapshot.sequenceNumber,
-    "timestamp-ms": snapshot.timestampMs,
-    "manifest-list": snapshot.manifestList,
-    summary: snapshot.summary,
-    ...(snapshot.schemaId === undefined ? {} : { "schema-id": snapshot.schemaId }),
-    ...snapshot.extra
-  })
-  snapshotTexts.set(snapshot, text)
-  return text
-}
-
-const encodeReference = (reference: SnapshotReference): JsonObject => ({
-  "snapshot-id": reference.snapshotId,
-  type: reference.type,
-  ...reference.extra
-})
-
 export const encode = (metadata: TableMetadata): string => {
   const head = encodeJson({
     "format-version": metadata.formatVersion,
@@ -221,5 +163,5 @@ export const encode = (metadata: TableMetadata): string => {
     "partition-statistics": metadata.partitionStatistics,
     ...metadata.extra
   })
-  return `${head.slice(0, -1)},"snapshots":[${metadata.snapshots.map(encodeSnapshot).join(",")}]}`
+  return `${head.slice(0, -1)},"snapshots":[${metadata.snapshots.map(snapshotText).join(",")}]}`
 }

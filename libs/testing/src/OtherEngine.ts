@@ -6,6 +6,7 @@ import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import type { TableContract } from "@voltlake/domain/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { encodeAdded } from "@voltlake/iceberg/internal/StagedTable"
+import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
 import { ownPrefix, type Summary } from "@voltlake/iceberg/Snapshot"
 import { TableFiles } from "@voltlake/iceberg/TableFiles"
 import { metadataFileLocation } from "@voltlake/iceberg/Tables"
@@ -33,21 +34,17 @@ export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: 
   const written = yield* DayFiles.write(connection, relation, { contract, metadata, commitId, daysMax: 100 })
   const added = yield* encodeAdded(commitId, written, metadata)
   yield* Effect.forEach(added.manifests, files.putManifest)
-  const sequenceNumber = TableUpdate.nextSequenceNumber(metadata)
+  const sequenceNumber = NewSnapshot.nextSequenceNumber(metadata)
   const manifestList = `${metadata.location}/metadata/${commitId}-list.avro`
-  const updated = TableUpdate.append(
-    metadata,
-    { snapshotId: added.snapshotId, manifestList, files: written, summary: {} },
-    { nowMs: yield* Clock.currentTimeMillis, metadataLocation }
-  )
-  const snapshot = { ...updated.snapshot, summary: { ...summary(updated.snapshot.summary), operation: "overwrite" } }
+  const nowMs = yield* Clock.currentTimeMillis
+  const contents = { snapshotId: added.snapshotId, manifestList, operation: "overwrite" as const, added: written, removed: [], summary: {} }
+  const ours = NewSnapshot.make(metadata, contents, nowMs)
+  const snapshot = { ...ours, summary: { ...summary(ours.summary), operation: "overwrite" } }
+  const updated = yield* TableUpdate.apply(metadata, NewSnapshot.updates(metadata, snapshot), { nowMs, metadataLocation })
   const next = yield* metadataFileLocation(metadata.location, metadataLocation)
   const manifests = added.manifests.map(({ description }) => ({ ...description, sequenceNumber, minSequenceNumber: sequenceNumber }))
   yield* files.putManifestList(manifestList, manifests, snapshot)
-  yield* files.putMetadata(next, {
-    ...updated.metadata,
-    snapshots: updated.metadata.snapshots.map((one) => (one.snapshotId === snapshot.snapshotId ? snapshot : one))
-  })
+  yield* files.putMetadata(next, updated.metadata)
   const swap = { table: identifier, expected: metadataLocation, next, snapshotId: snapshot.snapshotId, position: undefined }
   yield* (yield* Catalog).swap({ commitId, tables: [swap], unreferenced: [] })
 })

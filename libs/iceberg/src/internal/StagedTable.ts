@@ -1,10 +1,12 @@
 /** One table's part of one attempt at a commit: everything is written, nothing is visible. */
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Either } from "effect"
 import { invariant } from "@voltlake/domain/Failure"
 import type { TableSwap } from "../Catalog.ts"
 import type { DataFile, ManifestEntry, ManifestFile } from "../DataFile.ts"
+import * as Expiry from "../Expiry.ts"
 import * as ManifestAvro from "../ManifestAvro.ts"
 import * as ManifestMerge from "../ManifestMerge.ts"
+import * as NewSnapshot from "../NewSnapshot.ts"
 import * as Retention from "../Retention.ts"
 import type { Snapshot, Summary } from "../Snapshot.ts"
 import { positionKey } from "../Snapshot.ts"
@@ -103,10 +105,20 @@ const carriedOn = Effect.fnUntraced(function*(
         (least, manifest) => (manifest.minSequenceNumber < least ? manifest.minSequenceNumber : least),
         group[0]!.minSequenceNumber
       )
-      return { ...manifest.description, sequenceNumber: TableUpdate.nextSequenceNumber(metadata), minSequenceNumber }
+      return { ...manifest.description, sequenceNumber: NewSnapshot.nextSequenceNumber(metadata), minSequenceNumber }
     }))
   return [...merged, ...live.filter((manifest) => !gone.has(manifest))]
 })
+
+/** The updates, and after them the drop of snapshots that are too many. */
+const applied = (metadata: TableMetadata, updates: ReadonlyArray<TableUpdate.TableUpdate>, at: TableUpdate.UpdateTime) =>
+  Either.gen(function*() {
+    const all = yield* TableUpdate.apply(metadata, updates, at)
+    const dropped = Expiry.surplusSnapshots(all.metadata)
+    if (dropped.length === 0) return { ...all, dropped }
+    const removal = { action: "remove-snapshots" as const, snapshotIds: dropped.map((one) => one.snapshotId) }
+    return { ...(yield* TableUpdate.apply(metadata, [...updates, removal], at)), dropped }
+  })
 
 /** Writes manifest list and metadata for one table. `note` hears of every file before it is written. */
 export const stage = Effect.fnUntraced(function*(
@@ -118,7 +130,7 @@ export const stage = Effect.fnUntraced(function*(
 ): Effect.fn.Return<StagedTable, WriteError, TableFiles> {
   const files = yield* TableFiles
   const { metadata, metadataLocation } = table
-  const sequenceNumber = TableUpdate.nextSequenceNumber(metadata)
+  const sequenceNumber = NewSnapshot.nextSequenceNumber(metadata)
   const carried = yield* carriedOn(commitId, metadata, added.snapshotId, note)
   const manifests: ReadonlyArray<ManifestFile> = [
     ...added.manifests.map(({ description }) => ({
@@ -129,16 +141,15 @@ export const stage = Effect.fnUntraced(function*(
     ...carried
   ]
   const manifestList = `${metadata.location}/metadata/${fileName(commitId, yield* RandomId.uuid, "list")}`
-  const change = { snapshotId: added.snapshotId, manifestList, files: added.files, summary }
-  const updated = TableUpdate.append(metadata, change, { nowMs: yield* Clock.currentTimeMillis, metadataLocation })
-  const dropped = TableUpdate.surplusSnapshots(updated.metadata)
-  const kept = TableUpdate.dropSnapshots(updated.metadata, dropped)
-  const gone = yield* Retention.namedByDroppedOnly(dropped, kept, { snapshot: updated.snapshot, manifests })
+  const nowMs = yield* Clock.currentTimeMillis
+  const contents = { snapshotId: added.snapshotId, manifestList, operation: "append" as const, added: added.files, removed: [], summary }
+  const snapshot = NewSnapshot.make(metadata, contents, nowMs)
+  const updated = yield* Effect.orDie(applied(metadata, NewSnapshot.updates(metadata, snapshot), { nowMs, metadataLocation }))
+  const gone = yield* Retention.namedByDroppedOnly(updated.dropped, updated.metadata, { snapshot, manifests })
   const next = yield* metadataFileLocation(metadata.location, metadataLocation)
   note(manifestList)
   note(next)
-  const owner = { ...updated.snapshot, sequenceNumber }
-  yield* Effect.all([files.putManifestList(manifestList, manifests, owner), files.putMetadata(next, kept)], {
+  yield* Effect.all([files.putManifestList(manifestList, manifests, snapshot), files.putMetadata(next, updated.metadata)], {
     concurrency: "unbounded",
     discard: true
   })
@@ -148,10 +159,10 @@ export const stage = Effect.fnUntraced(function*(
       expected: metadataLocation,
       next,
       snapshotId: added.snapshotId,
-      position: updated.snapshot.summary[positionKey]
+      position: snapshot.summary[positionKey]
     },
-    snapshot: updated.snapshot,
-    metadata: kept,
+    snapshot,
+    metadata: updated.metadata,
     unreferenced: [...updated.unreferenced, ...gone]
   }
 })

@@ -2,9 +2,7 @@
 import { FileSystem } from "@effect/platform"
 import { Duration, Effect, Option, Redacted, Runtime } from "effect"
 import kafkajs, { type Kafka, type KafkaConfig, type LogEntry, type SASLOptions } from "kafkajs"
-import type { Outcome } from "@voltlake/domain/Failure"
 import { EventLogError } from "./EventLog.ts"
-import * as KafkaCodecs from "./KafkaCodecs.ts"
 import { seeingOpenTransactions } from "./KafkaInternals.ts"
 import type { KafkaSettings } from "./KafkaSettings.ts"
 
@@ -47,7 +45,6 @@ const logLine = ({ log, namespace }: LogEntry) => {
 
 /** Clients of the settings: one for records, one for questions. They connect to nothing yet. */
 export const make = Effect.fn("KafkaClient.make")(function*(settings: KafkaSettings) {
-  KafkaCodecs.register()
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const sasl = saslOf(settings)
   const config: KafkaConfig = {
@@ -87,32 +84,30 @@ const innermost = (error: unknown): KafkaFault => {
 /** The protocol's name of the error, such as `UNKNOWN_TOPIC_OR_PARTITION`, where the broker answered with one. */
 export const typeOf = (error: unknown): string | undefined => innermost(error).type
 
-/** Another attempt as it stands will end the same way. */
 const lasting = new Set([
   "TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "SASL_AUTHENTICATION_FAILED",
-  "MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_TOPIC_EXCEPTION", "INVALID_REPLICATION_FACTOR", "POLICY_VIOLATION", "UNSUPPORTED_SASL_MECHANISM"
+  "MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD", "INVALID_TIMESTAMP", "UNSUPPORTED_COMPRESSION_TYPE", "UNSUPPORTED_VERSION",
+  "UNSUPPORTED_FOR_MESSAGE_FORMAT", "INVALID_TOPIC_EXCEPTION", "INVALID_REPLICATION_FACTOR", "POLICY_VIOLATION", "UNSUPPORTED_SASL_MECHANISM"
 ])
 
-/** Answers to a write that may have happened: the last two where an attempt that timed out was repeated. */
-const doubtful = new Set(["REQUEST_TIMED_OUT", "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "DUPLICATE_SEQUENCE_NUMBER", "OUT_OF_ORDER_SEQUENCE_NUMBER"])
+/** Whether another attempt as it stands will end the same way; by the protocol's name of the error. */
+export const isLasting = (type: string): boolean => lasting.has(type)
 
-/** `outcome` says what a failed write may have done: what the broker answered did nothing, anything else may have. */
-export const failed = (operation: string, topic: string, sent: boolean) => (error: unknown): EventLogError => {
+/** Of a call that changed nothing, as far as the caller must know. */
+export const failed = (operation: string, topic: string) => (error: unknown): EventLogError => {
   const fault = innermost(error)
-  const isAnswered = fault.type !== undefined && !doubtful.has(fault.type)
-  const outcome: Outcome = sent && !isAnswered ? "Unknown" : "NotApplied"
   return new EventLogError({
     operation,
     topic,
-    outcome,
-    retryable: !lasting.has(fault.type ?? "") && fault.name !== "KafkaJSSASLAuthenticationError",
+    outcome: "NotApplied",
+    retryable: !isLasting(fault.type ?? "") && fault.name !== "KafkaJSSASLAuthenticationError",
     reason: fault.type === undefined ? fault.message : `${fault.message} (${fault.type})`
   })
 }
 
 /** A call of kafkajs's. */
 export const call = <A>(operation: string, topic: string, run: () => Promise<A>): Effect.Effect<A, EventLogError> =>
-  Effect.tryPromise({ try: run, catch: failed(operation, topic, false) })
+  Effect.tryPromise({ try: run, catch: failed(operation, topic) })
 
 const closeLimit = Duration.seconds(4)
 

@@ -3,18 +3,11 @@
  * Node gained it later than the oldest version that we run on.
  */
 import { decompress as decompressZstd } from "fzstd"
-import kafkajs from "kafkajs"
 import { compressFrame, decompressFrame } from "lz4-napi"
 import { promisify } from "node:util"
-import { gunzip } from "node:zlib"
+import { gunzip, gzip } from "node:zlib"
 import { compress as compressSnappy, uncompress as uncompressSnappy } from "snappy"
-
-const { CompressionCodecs, CompressionTypes } = kafkajs
-
-/** kafkajs's own growing buffer. */
-interface Encoder {
-  readonly buffer: Buffer
-}
+import type { KafkaSettings } from "./KafkaSettings.ts"
 
 /** Java's producers cut snappy into blocks, each after its length, behind this header of 16 bytes (org.xerial.snappy.SnappyCodec). */
 const xerialMagic = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0])
@@ -44,14 +37,16 @@ const readers: ReadonlyArray<Decompress | "none"> = [
 /** How batches of a codec are read, by its number in their attributes; undefined for one that we do not know. */
 export const lookup = (codec: number): Decompress | "none" | undefined => readers[codec]
 
-/** Tells kafkajs of those it leaves to others, for sending; once for the process. */
-export const register = (): void => {
-  CompressionCodecs[CompressionTypes.Snappy] = () => ({
-    compress: (encoder: Encoder) => compressSnappy(encoder.buffer),
-    decompress: readSnappy
-  })
-  CompressionCodecs[CompressionTypes.LZ4] = () => ({
-    compress: (encoder: Encoder) => compressFrame(encoder.buffer),
-    decompress: (bytes: Buffer) => decompressFrame(bytes)
-  })
+export interface Codec {
+  /** Its number in a batch's attributes. */
+  readonly number: number
+  readonly compress: (bytes: Buffer) => Promise<Buffer>
+}
+
+/** How batches are sent. Java's consumers and librdkafka read snappy without its blocks as well. */
+export const codecs: Readonly<Record<KafkaSettings["compression"], Codec>> = {
+  none: { number: 0, compress: (bytes) => Promise.resolve(bytes) },
+  gzip: { number: 1, compress: promisify(gzip) },
+  snappy: { number: 2, compress: (bytes) => compressSnappy(bytes) },
+  lz4: { number: 3, compress: (bytes) => compressFrame(bytes) }
 }

@@ -87,7 +87,7 @@ export const make = Effect.fn("KafkaReader.make")(function*(client: Kafka, optio
       assign(payload.memberAssignment[topic] ?? [])
     })
     own.on(own.events.REBALANCING, () => assign([]))
-    own.on(own.events.CRASH, ({ payload }) => Deferred.unsafeDone(crashed, failed("join the group", topic, false)(payload.error)))
+    own.on(own.events.CRASH, ({ payload }) => Deferred.unsafeDone(crashed, failed("join the group", topic)(payload.error)))
     yield* call("join the group", topic, async () => {
       await own.connect()
       await own.subscribe({ topics: [topic], fromBeginning: true })

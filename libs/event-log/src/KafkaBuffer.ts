@@ -10,12 +10,8 @@ import { Records } from "./Records.ts"
 interface Run {
   readonly end: bigint
   readonly records: Records
+  readonly weight: number
 }
-
-/** A record's place in the columns, and a header, beside their bytes. */
-const overheadBytes = 64
-
-const weight = (records: Records, at: number): number => records.size(at) + overheadBytes * (1 + records.headersOf(at).length)
 
 export class KafkaBuffer {
   /** Fetches begun for it, and the newest of them that is over: by these a read knows that the broker has nothing more. */
@@ -73,8 +69,9 @@ export class KafkaBuffer {
   /** Takes what a fetch from the buffer's end gave: the records in `[end, end of the fetch)`. */
   add(end: bigint, records: Records): void {
     invariant(this.from !== undefined && end > this.until, "a fetch is added behind what is held")
-    this.runs.push({ end, records })
-    for (let at = 0; at < records.length; at++) this.heldBytes += weight(records, at)
+    const { weight } = records
+    this.runs.push({ end, records, weight })
+    this.heldBytes += weight
     this.heldRecords += records.length
     this.until = end
   }
@@ -87,28 +84,26 @@ export class KafkaBuffer {
     const recordsMax = Math.max(limits.recordsMax, 1)
     let count = 0
     let bytes = 0
-    let weights = 0
     while (this.runs.length > 0 && count < recordsMax && (count === 0 || bytes < limits.bytesMax)) {
-      const { end, records } = this.runs[0]!
-      let taken = 0
-      while (taken < records.length && count < recordsMax && (count === 0 || bytes < limits.bytesMax)) {
-        bytes += records.size(taken)
-        weights += weight(records, taken)
-        taken += 1
-        count += 1
-      }
+      const { end, records, weight } = this.runs[0]!
+      const wanted = Math.max(records.countOf(limits.bytesMax - bytes), count === 0 ? 1 : 0)
+      const taken = Math.min(wanted, recordsMax - count, records.length)
       if (taken === records.length) {
         parts.push(records)
         this.from = end
         this.runs.shift()
+        this.heldBytes -= weight
       } else {
         parts.push(records.slice(0, taken))
         // Up to the next record: what lies between holds none.
         this.from = records.offset(taken)
-        this.runs[0] = { end, records: records.slice(taken, records.length) }
+        const rest = records.slice(taken, records.length)
+        this.runs[0] = { end, records: rest, weight: rest.weight }
+        this.heldBytes += rest.weight - weight
       }
+      count += taken
+      bytes += parts.at(-1)!.bytes
     }
-    this.heldBytes -= weights
     this.heldRecords -= count
     return { ...this.tp, start, end: this.from, records: Records.concat(parts) }
   }

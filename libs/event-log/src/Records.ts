@@ -12,6 +12,7 @@ export interface Chunk {
   readonly buffer: Uint8Array
   readonly offsets: BigInt64Array
   readonly timestampsMs: Float64Array
+  /** Ascending, as `valueStarts`: records lie one behind the other, each with its key before its value. */
   readonly keyStarts: Int32Array
   /** -1 for null. */
   readonly keyLengths: Int32Array
@@ -65,6 +66,17 @@ const sliceOf = (chunk: Chunk, from: number, to: number): Chunk => ({
   valueLengths: chunk.valueLengths.subarray(from, to),
   headers: chunk.headers?.slice(from, to)
 })
+
+/** Where a record's value ends. */
+const endOf = ({ valueLengths, valueStarts }: Chunk, at: number): number => valueStarts[at]! + Math.max(valueLengths[at]!, 0)
+
+/** Bytes from a record's key on, up to the end of the last one's value before `to`. */
+const bytesOf = (chunk: Chunk, from: number, to: number): number => (from < to ? endOf(chunk, to - 1) - chunk.keyStarts[from]! : 0)
+
+/** A record's place in the columns, and its headers, beside their bytes. */
+const overheadBytes = 64
+
+const weightOf = (chunk: Chunk): number => bytesOf(chunk, 0, chunk.length) + chunk.length * overheadBytes * (chunk.headers === undefined ? 1 : 2)
 
 const field = (buffer: Uint8Array, start: number, length: number): Uint8Array | null =>
   length < 0 ? null : buffer.subarray(start, start + length)
@@ -134,11 +146,36 @@ export class Records implements Iterable<LogRecord> {
     return this.chunks[this.last]!.headers?.[within] ?? noHeaders
   }
 
-  /** Bytes of a record's key and value. */
-  size(at: number): number {
-    const within = this.find(at)
-    const { keyLengths, valueLengths } = this.chunks[this.last]!
-    return Math.max(keyLengths[within]!, 0) + Math.max(valueLengths[within]!, 0)
+  /** Bytes of keys and values, and of what lies between them. */
+  get bytes(): number {
+    return this.chunks.reduce((sum, chunk) => sum + bytesOf(chunk, 0, chunk.length), 0)
+  }
+
+  /** Bytes of memory, about. */
+  get weight(): number {
+    return this.chunks.reduce((sum, chunk) => sum + weightOf(chunk), 0)
+  }
+
+  /** How many records from the first on have `bytes` bytes together; all of them where they have fewer. */
+  countOf(bytes: number): number {
+    let left = bytes
+    for (let which = 0; which < this.chunks.length; which++) {
+      const chunk = this.chunks[which]!
+      const whole = bytesOf(chunk, 0, chunk.length)
+      if (whole < left) {
+        left -= whole
+        continue
+      }
+      // The least number that has them.
+      let [low, high] = [0, chunk.length]
+      while (low < high) {
+        const middle = (low + high) >>> 1
+        if (bytesOf(chunk, 0, middle) < left) low = middle + 1
+        else high = middle
+      }
+      return this.starts[which]! + low
+    }
+    return this.length
   }
 
   /** The records `[from, to)`, which share this one's bytes. */

@@ -6,12 +6,15 @@ import { EventLog, type Header, type NewRecord } from "./EventLog.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 
+/** Recent: a broker may drop at any moment what is older than its retention. */
+const sentMs = Date.now()
+
 export const record = (
   value: string | null,
   key: string | null = "vehicle",
   headers: ReadonlyArray<Header> = []
 ): NewRecord => ({
-  timestampMs: 1_767_225_600_000,
+  timestampMs: sentMs,
   key: key === null ? null : bytes(key),
   value: value === null ? null : bytes(value),
   headers
@@ -87,7 +90,7 @@ export const eventLogContract = (name: string, layer: Layer.Layer<EventLog, unkn
           record(null, null),
           { timestampMs: 0, key: every, value: every, headers: [] },
           {
-            timestampMs: 1_767_225_600_123,
+            timestampMs: sentMs - 123_456,
             key: null,
             value: every,
             headers: [{ key: "", value: null }, { key: "ключ", value: every }]

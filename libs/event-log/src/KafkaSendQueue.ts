@@ -3,8 +3,7 @@
  * the next is made meanwhile. A batch that may have been written is sent again as it is, with its sequence number, by which the broker knows it;
  * one that was not written is cut anew.
  */
-import { invariant } from "@voltlake/domain/Failure"
-import type { Outcome } from "@voltlake/domain/Failure"
+import { invariant, type Outcome } from "@voltlake/domain/Failure"
 import type { NewRecord } from "./EventLog.ts"
 import * as KafkaProduce from "./KafkaProduce.ts"
 import { type Body, bytesMax, type Span, type Stamp } from "./KafkaRecordBatchWriter.ts"
@@ -73,6 +72,8 @@ export interface Cut {
 
 interface Batch {
   readonly spans: ReadonlyArray<PartSpan>
+  /** That its records took before they were compressed, at most. */
+  readonly bytesMax: number
   readonly body: Body
   stamp: Stamp | undefined
   /** An earlier attempt may have written it. */
@@ -99,10 +100,6 @@ export class KafkaSendQueue {
   private notBeforeMs = 0
 
   constructor(readonly partition: number) {}
-
-  get isEmpty(): boolean {
-    return this.parts.length === 0 && this.batches.length === 0
-  }
 
   add(part: Part): void {
     this.parts.push(part)
@@ -131,11 +128,11 @@ export class KafkaSendQueue {
   }
 
   /** Takes what became of a cut. */
-  made({ generation, spans }: Cut, result: Body | Fault): void {
+  made({ bytes, generation, spans }: Cut, result: Body | Fault): void {
     this.isBeingMade = false
     if (generation !== this.generation) return
     if ("reason" in result) for (const { part } of spans) part.fail(result)
-    else this.batches.push({ spans, body: result, stamp: undefined, isInDoubt: false })
+    else this.batches.push({ spans, bytesMax: bytes, body: result, stamp: undefined, isInDoubt: false })
     this.sweep()
   }
 
@@ -190,8 +187,7 @@ export class KafkaSendQueue {
       }
       case "large":
         if (batch.body.count > 1 && !batch.isInDoubt) {
-          const raw = batch.spans.reduce((sum, { from, records, to }) => records.slice(from, to).reduce((bytes, record) => bytes + bytesMax(record), sum), 0)
-          this.bytesMax = Math.max(Math.floor(raw / 2), 1)
+          this.bytesMax = Math.max(Math.floor(batch.bytesMax / 2), 1)
           return this.recut(undefined)
         }
     }

@@ -4,6 +4,7 @@ import fc from "fast-check"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
+import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
@@ -68,7 +69,7 @@ const commitRows = Effect.fnUntraced(function*(commit: Commit, before: Model) {
   const progress = Either.getOrThrow(Progress.advance(table.progress, ranges))
   yield* Transaction.commit({
     commitId,
-    changes: [{ table: table.identifier, files, summary: () => Either.right(LakeTables.progressSummary(progress)) }]
+    changes: [{ table: table.identifier, actions: [Action.append(files)], summary: () => Either.right(LakeTables.progressSummary(progress)) }]
   })
   return next
 }, Effect.scoped)

@@ -64,8 +64,8 @@ export interface TableSwap {
   readonly table: TableIdentifier
   readonly expected: string
   readonly next: string
-  readonly snapshotId: bigint
-  readonly position: string | undefined
+  /** Where the table is now; stays as it was where the commit adds no snapshot of ours. */
+  readonly head: Pick<TableHead, "snapshotId" | "position"> | undefined
 }
 
 export interface Swap {
@@ -91,7 +91,7 @@ export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
     table: TableIdentifier,
     metadataLocation: string
   ) => Effect.Effect<void, TableAlreadyExists | CatalogError>
-  /** Moves every table of the swap, in name order, with its head, and wakes listeners with the tables' names. */
+  /** Moves every table of the swap, in name order, with the heads that are given, and wakes listeners with the tables' names. */
   readonly swap: (swap: Swap) => Effect.Effect<void, CommitConflict | CommitRetired | CatalogError>
   readonly heads: Effect.Effect<ReadonlyArray<TableHead>, CatalogError>
   /** Refuses these commits from now on. A swap under way ends first: whoever looks for the commit's snapshot after this sees it or never will. */

@@ -17,8 +17,7 @@ const move = (table: TableIdentifier.TableIdentifier, expected: string, next: st
   table,
   expected,
   next,
-  snapshotId: 8_205_303_700_603_925_274n,
-  position: `{"telemetry_raw-0":"${next}"}`
+  head: { snapshotId: 8_205_303_700_603_925_274n, position: `{"telemetry_raw-0":"${next}"}` }
 })
 
 const create = (test: string) =>

@@ -2,6 +2,7 @@
 import { expect, layer } from "@effect/vitest"
 import { Data, Effect, Either, Layer } from "effect"
 import type { ObjectStore } from "@voltlake/object-store/ObjectStore"
+import * as Action from "./Action.ts"
 import type { Catalog } from "./Catalog.ts"
 import * as Scan from "./Scan.ts"
 import { commitId as commitIdOf } from "./Snapshot.ts"
@@ -20,7 +21,7 @@ const next = "voltlake.next"
 /** Takes a commit only at one value of a counter, as a stage's position does. */
 const onlyAt = (table: TableIdentifier.TableIdentifier, at: number, file: string): TableChange<Taken> => ({
   table,
-  files: [Fixture.fakeFile(file)],
+  actions: [Action.append([Fixture.fakeFile(file)])],
   summary: (metadata) => {
     const found = Metadata.currentSnapshot(metadata)?.summary[next] ?? "0"
     return found === String(at) ? Either.right({ [next]: String(at + 1) }) : Either.left(new Taken({ at: found }))
@@ -105,8 +106,8 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         const first = Fixture.adding(one!, [], { "voltlake.a": "1", foreign: "2" })
         yield* Transaction.commit({ commitId: "c-1", changes: [first] })
         const { tables } = yield* Transaction.commit({ commitId: "c-2", changes: [Fixture.adding(one!, [])] })
-        expect(tables[0]!.snapshot.summary).toMatchObject({ "voltlake.a": "1", "voltlake.commit-id": "c-2" })
-        expect(tables[0]!.snapshot.summary["foreign"]).toBeUndefined()
+        expect(tables[0]!.snapshot!.summary).toMatchObject({ "voltlake.a": "1", "voltlake.commit-id": "c-2" })
+        expect(tables[0]!.snapshot!.summary["foreign"]).toBeUndefined()
       }))
 
     it.effect("lets eight writers add all of their rows once, in one line of history", () =>

@@ -3,11 +3,10 @@
  *
  * A large manifest joins only when the smaller ones together are about as large: then each entry is rewritten about log(n) times, not n/100 times.
  */
-import type { DataFile, ManifestEntry, ManifestFile, PartitionFieldSummary } from "./DataFile.ts"
-import { encode } from "./BoundsBinary.ts"
+import type { DataFile, ManifestEntry, ManifestFile } from "./DataFile.ts"
 import type { PartitionSpec } from "./PartitionSpec.ts"
-import { fieldTypes } from "./PartitionSpec.ts"
-import { compare, type SingleValue } from "./SingleValue.ts"
+import * as PartitionSummary from "./PartitionSummary.ts"
+import { compare } from "./SingleValue.ts"
 import type { ResolvedEntry } from "./TableFiles.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import { intProperty } from "./TableMetadata.ts"
@@ -54,15 +53,39 @@ const smallest = (group: ReadonlyArray<ManifestFile>, targetSize: bigint): Reado
 export const existing = (entries: ReadonlyArray<ResolvedEntry>): ReadonlyArray<ManifestEntry> =>
   entries.filter((entry) => entry.status !== "deleted").map((entry) => ({ ...entry, status: "existing" }))
 
-export const added = (files: ReadonlyArray<DataFile>, snapshotId: bigint): ReadonlyArray<ManifestEntry> =>
-  files.map((dataFile) => ({
-    status: "added",
-    snapshotId,
-    // Inherited: the sequence number is not known before the commit that wins.
-    sequenceNumber: undefined,
-    fileSequenceNumber: undefined,
-    dataFile
-  }))
+/** `sequenceNumber` is when the rows became part of the table: with the commit, which has no number yet, where not given. */
+export const added = (
+  files: ReadonlyArray<DataFile>,
+  snapshotId: bigint,
+  sequenceNumber?: bigint
+): ReadonlyArray<ManifestEntry> =>
+  files.map((dataFile) => ({ status: "added", snapshotId, sequenceNumber, fileSequenceNumber: undefined, dataFile }))
+
+const comparePartitions = (a: DataFile, b: DataFile): number => {
+  for (let index = 0; index < a.partition.length; index++) {
+    const [left, right] = [a.partition[index] ?? null, b.partition[index] ?? null]
+    if (left === null || right === null) {
+      if (left !== right) return left === null ? -1 : 1
+      continue
+    }
+    const order = compare(left, right)
+    if (order !== 0) return order
+  }
+  return 0
+}
+
+/** Entries of these manifests in groups of neighbouring partitions, each to become one manifest of about the target size. */
+export const byPartition = (
+  entries: ReadonlyArray<ManifestEntry>,
+  from: ReadonlyArray<ManifestFile>,
+  metadata: TableMetadata
+): ReadonlyArray<ReadonlyArray<ManifestEntry>> => {
+  const bytes = from.reduce((sum, manifest) => sum + Number(manifest.manifestLength), 0)
+  const groups = Math.max(1, Math.ceil(bytes / Math.max(1, intProperty(metadata, targetSizeProperty, targetSizeDefault))))
+  const each = Math.max(1, Math.ceil(entries.length / groups))
+  const sorted = [...entries].sort((a, b) => comparePartitions(a.dataFile, b.dataFile))
+  return Array.from({ length: Math.ceil(sorted.length / each) }, (_, index) => sorted.slice(index * each, (index + 1) * each))
+}
 
 /** What a manifest list says of a manifest, but for its sequence numbers. */
 export type ManifestDescription = Omit<ManifestFile, "sequenceNumber" | "minSequenceNumber">
@@ -90,31 +113,7 @@ export const describe = (
     addedRowsCount: rows(addedEntries),
     existingRowsCount: rows(existingEntries),
     deletedRowsCount: rows(deletedEntries),
-    partitions: partitionSummaries(entries, spec, schemas),
+    partitions: PartitionSummary.summarize(entries, spec, schemas),
     keyMetadata: undefined
   }
 }
-
-const partitionSummaries = (
-  entries: ReadonlyArray<ManifestEntry>,
-  spec: PartitionSpec,
-  schemas: ReadonlyArray<TableSchema>
-): ReadonlyArray<PartitionFieldSummary> =>
-  fieldTypes(spec, schemas).map((type, index) => {
-    const values = entries.map((entry) => entry.dataFile.partition[index] ?? null)
-    const present = values.filter((value) => value !== null && !Number.isNaN(value)) as ReadonlyArray<SingleValue>
-    const low = extreme(present, -1)
-    const high = extreme(present, 1)
-    return {
-      containsNull: values.includes(null),
-      containsNan: values.some((value) => Number.isNaN(value)),
-      lowerBound: low === undefined ? undefined : encode(type, low),
-      upperBound: high === undefined ? undefined : encode(type, high)
-    }
-  })
-
-const extreme = (values: ReadonlyArray<SingleValue>, sign: -1 | 1): SingleValue | undefined =>
-  values.reduce<SingleValue | undefined>(
-    (best, value) => (best === undefined || compare(value, best) * sign > 0 ? value : best),
-    undefined
-  )

@@ -31,10 +31,10 @@ const swapIn = (
     const found = state.locations.get(name)
     if (found !== expected) return Effect.fail(new CommitConflict({ table: name, expected, found }))
   }
-  for (const { table, next, snapshotId, position } of sorted) {
+  for (const { table, next, head } of sorted) {
     const name = TableIdentifier.render(table)
     state.locations.set(name, next)
-    state.heads.set(name, { table, snapshotId, position, commitId })
+    if (head !== undefined) state.heads.set(name, { table, ...head, commitId })
   }
   for (const location of unreferenced) {
     if (!state.unreferencedSinceMs.has(location)) state.unreferencedSinceMs.set(location, nowMs)

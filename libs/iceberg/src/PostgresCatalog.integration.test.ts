@@ -5,6 +5,7 @@ import { join } from "node:path"
 import * as LocalObjectStore from "@voltlake/object-store/LocalObjectStore"
 import { temporaryFolder } from "@voltlake/postgres/testing/TemporaryFolder"
 import * as TestPostgres from "@voltlake/testing/TestPostgres"
+import * as ActionContract from "./ActionContract.ts"
 import { Catalog, commitChannel } from "./Catalog.ts"
 import * as CatalogContract from "./CatalogContract.ts"
 import * as CommitContract from "./CommitContract.ts"
@@ -22,6 +23,7 @@ const localFiles = Layer.unwrapScoped(
 
 CatalogContract.contract("PostgresCatalog", catalog)
 CommitContract.contract("PostgreSQL and local files", Layer.merge(catalog, localFiles))
+ActionContract.contract("PostgreSQL and local files", Layer.merge(catalog, localFiles))
 
 layer(catalog, { excludeTestServices: true })("PostgresCatalog beyond the contract", (it) => {
   it.effect("wakes listeners with the tables' names once a swap is visible, and not for one that failed", () =>
@@ -40,7 +42,7 @@ layer(catalog, { excludeTestServices: true })("PostgresCatalog beyond the contra
       )
       const swap = (expected: string, next: string) => ({
         commitId: `woken-${next}`,
-        tables: [{ table, expected, next, snapshotId: 1n, position: undefined }],
+        tables: [{ table, expected, next, head: undefined }],
         unreferenced: []
       })
       // Until the listener is there nothing says so; a swap that it missed would make this test wait for ever.

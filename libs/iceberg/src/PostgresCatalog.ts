@@ -113,11 +113,11 @@ const swapTable = (sql: SqlClient, swap: TableSwap) =>
   })
 
 const writeHeads = (sql: SqlClient, commitId: string, tables: ReadonlyArray<TableSwap>) =>
-  Effect.forEach(tables, (swap) =>
-    sql`
+  Effect.forEach(tables, ({ head, table }) =>
+    head === undefined ? Effect.void : sql`
       INSERT INTO lake.table_head (table_name, snapshot_id, position, commit_id, updated_at)
-      VALUES (${TableIdentifier.render(swap.table)}, ${String(swap.snapshotId)}::bigint,
-        ${swap.position ?? null}::jsonb, ${commitId}, now())
+      VALUES (${TableIdentifier.render(table)}, ${String(head.snapshotId)}::bigint,
+        ${head.position ?? null}::jsonb, ${commitId}, now())
       ON CONFLICT (table_name) DO UPDATE SET snapshot_id = excluded.snapshot_id, position = excluded.position,
         commit_id = excluded.commit_id, updated_at = excluded.updated_at`, { discard: true })
 

@@ -1,19 +1,25 @@
 /**
- * The commit: makes staged data files visible in one or several tables, in one atomic step, exactly once for each commit id.
+ * The commit: does its actions to one or several tables, in one atomic step.
  *
  * 1. Manifests of the added files are written once, with the first attempt.
- * 2. Each attempt loads the tables, checks the caller's requirement against them, writes manifest lists and metadata, and swaps.
- * 3. Only the swap is visible. A conflict starts from 2 with the same manifests. After an unknown outcome the next attempt first looks for the
- *    commit's id among the snapshots: there it is, or it was not applied and cannot be any more once another swap of the same table succeeds.
+ * 2. Each attempt loads the tables, checks the caller's requirement against them, asks the actions what they lead to, writes manifest lists and
+ *    metadata, and swaps.
+ * 3. Only the swap is visible. A conflict starts from 2 with the same manifests. After an unknown outcome the next attempt first looks whether it
+ *    happened: it did, or it was not applied and cannot be any more once another swap of the same table succeeds.
+ *
+ * A commit that adds a snapshot is known again by its id in the summary, by whoever asks: it is done exactly once for each id. One that only updates
+ * metadata leaves no id: it is known again by its metadata file, which is the table's or stands in its metadata log, and only to the call that wrote
+ * it. Asked for twice it is done twice; the actions of that kind mean the same done twice, or are refused.
  */
 import { Effect, Either, Schedule } from "effect"
 import { invariant } from "@voltlake/domain/Failure"
-import type { CommitRetired, TableNotFound } from "./Catalog.ts"
+import type { Action } from "./Action.ts"
+import type { CommitRetired, TableNotFound, TableSwap } from "./Catalog.ts"
 import { Catalog, CatalogError, CommitConflict } from "./Catalog.ts"
-import type { DataFile } from "./DataFile.ts"
 import * as RandomId from "./internal/RandomId.ts"
+import { Refused } from "./internal/Refused.ts"
 import type { AddedFiles, StagedTable } from "./internal/StagedTable.ts"
-import { encodeAdded, stage } from "./internal/StagedTable.ts"
+import { encodeAdded, filesAction, stage } from "./internal/StagedTable.ts"
 import type { Snapshot, Summary } from "./Snapshot.ts"
 import { commitId as commitIdOf, commitIdKey } from "./Snapshot.ts"
 import type { TableReadError, TableWriteError } from "./TableFiles.ts"
@@ -22,24 +28,29 @@ import { render, type TableIdentifier } from "./TableIdentifier.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import type { Table } from "./Tables.ts"
 import { Tables } from "./Tables.ts"
+import type { UpdateRefused } from "./TableUpdate.ts"
 
 export interface TableChange<out E> {
   readonly table: TableIdentifier
-  /** None for a commit that moves the position only. */
-  readonly files: ReadonlyArray<DataFile>
-  /** The requirement, pure: summary keys of the new snapshot, or why this table may not take the commit. Called anew for every attempt. */
-  readonly summary: (metadata: TableMetadata) => Either.Either<Readonly<Record<string, string>>, E>
+  /** In this order; at most one adds a snapshot. */
+  readonly actions: ReadonlyArray<Action<E>>
+  /**
+   * The requirement, pure: summary keys of the new snapshot, if there is one, or why this table may not take the commit. Called anew for every attempt,
+   * before anything is written. Any table will do where not given.
+   */
+  readonly summary?: (metadata: TableMetadata) => Either.Either<Readonly<Record<string, string>>, E>
 }
 
 export interface CommitRequest<out E> {
-  /** Names the commit in every table; a second commit with the same id changes nothing. */
+  /** Names the commit in every table; a second commit with the same id changes nothing where it adds a snapshot. */
   readonly commitId: string
   readonly changes: ReadonlyArray<TableChange<E>>
 }
 
 export interface CommittedTable {
   readonly table: TableIdentifier
-  readonly snapshot: Snapshot
+  /** The commit's own; none where it only updated metadata. */
+  readonly snapshot: Snapshot | undefined
   readonly metadata: TableMetadata
 }
 
@@ -57,6 +68,7 @@ export type CommitError =
   | CatalogError
   | TableReadError
   | TableWriteError
+  | UpdateRefused
 
 const attemptsMax = 40
 
@@ -70,19 +82,21 @@ const pauses = Schedule.exponential("4 millis", 1.4).pipe(
 /** A new commit's id. It names the commit's data files too, so it is made before they are written. */
 export const newCommitId: Effect.Effect<string> = RandomId.uuid
 
-/** The caller's requirement failed; kept apart from errors of the commit, whatever it looks like. */
-class Refused<E> {
-  readonly _tag = "Refused"
-  constructor(readonly error: E) {}
+/** An attempt that may have happened. */
+interface Unresolved {
+  /** What it wrote, the new metadata included. */
+  readonly files: ReadonlyArray<string>
+  readonly swaps: ReadonlyArray<TableSwap>
 }
 
 /** Files of a commit that are not visible yet. Mutable, and seen by one fiber only. */
 interface Ledger {
   readonly added: Map<TableChange<unknown>, AddedFiles>
-  /** Locations of their manifests that stand in the store. */
+  /** Locations of their manifests that were begun to be written. */
+  readonly begun: Set<string>
+  /** Those of them that stand in the store. */
   readonly written: Set<string>
-  /** Files of attempts whose outcome is unknown. */
-  readonly unresolved: Array<ReadonlyArray<string>>
+  readonly unresolved: Array<Unresolved>
 }
 
 const isWorthAnotherAttempt = (error: CommitError | Refused<unknown>): boolean => {
@@ -91,7 +105,6 @@ const isWorthAnotherAttempt = (error: CommitError | Refused<unknown>): boolean =
     case "ObjectExists":
       return true
     case "CatalogError":
-      return error.outcome === "Unknown" || error.retryable
     case "ObjectStoreError":
       return error.retryable
     default:
@@ -102,34 +115,76 @@ const isWorthAnotherAttempt = (error: CommitError | Refused<unknown>): boolean =
 const isUnknown = (error: CommitError | Refused<unknown>): boolean =>
   error._tag === "CatalogError" && error.operation === "swap" && error.outcome === "Unknown"
 
-const committedIn = (tables: ReadonlyArray<Table>, commitId: string): ReadonlyArray<CommittedTable> =>
-  tables.flatMap(({ identifier, metadata }) => {
-    const snapshot = metadata.snapshots.findLast((candidate) => commitIdOf(candidate) === commitId)
-    return snapshot === undefined ? [] : [{ table: identifier, snapshot, metadata }]
-  })
+const addsSnapshot = (change: TableChange<unknown>): boolean => filesAction(change.actions) !== undefined
+
+/** Metadata files that the table is or was known to be at. */
+const locationsOf = ({ metadata, metadataLocation }: Pick<Table, "metadata" | "metadataLocation">): ReadonlyArray<string> => [
+  metadataLocation,
+  ...metadata.metadataLog.map((entry) => entry.metadataFile)
+]
+
+const conflict = (request: CommitRequest<unknown>) =>
+  new CommitConflict({ table: render(request.changes[0]!.table), expected: request.commitId, found: undefined })
+
+const outcomeUnknown = (reason: string, retryable: boolean) =>
+  new CatalogError({ operation: "swap", outcome: "Unknown", retryable, reason: `its outcome could not be looked up: ${reason}` })
+
+/** The tables as the commit left them, if it has happened: tables that got a snapshot say so by its id. */
+const foundById = (request: CommitRequest<unknown>, tables: ReadonlyArray<Table>) => {
+  const found = tables.map(({ identifier, metadata }): CommittedTable => ({
+    table: identifier,
+    snapshot: metadata.snapshots.findLast((candidate) => commitIdOf(candidate) === request.commitId),
+    metadata
+  }))
+  const asked = found.filter((_, index) => addsSnapshot(request.changes[index]!))
+  const seen = asked.filter(({ snapshot }) => snapshot !== undefined)
+  if (seen.length === 0) return Either.right(undefined)
+  // The tables were loaded one by one: a swap whose outcome was unknown may have become visible in between. Then all have it, once looked at again.
+  return seen.length < asked.length ? Either.left(conflict(request)) : Either.right(found)
+}
+
+/** Likewise, of a commit without a snapshot: by the metadata files of attempts that may have happened. */
+const foundByLocation = (request: CommitRequest<unknown>, tables: ReadonlyArray<Table>, unresolved: ReadonlyArray<Unresolved>) => {
+  for (const { swaps } of unresolved) {
+    const known = tables.map(locationsOf)
+    const seen = swaps.filter((swap, index) => known[index]!.includes(swap.next))
+    if (seen.length === swaps.length) {
+      return Either.right(tables.map(({ identifier, metadata }): CommittedTable => ({ table: identifier, snapshot: undefined, metadata })))
+    }
+    if (seen.length > 0) return Either.left(conflict(request))
+    const isOpen = swaps.some((swap, index) => !known[index]!.includes(swap.expected))
+    if (isOpen) return Either.left(outcomeUnknown("the metadata log does not reach back to it", false))
+  }
+  return Either.right(undefined)
+}
 
 /** All requirements are asked before anything is written. */
 const askAll = <E>(request: CommitRequest<E>, tables: ReadonlyArray<Table>) =>
   Effect.forEach(request.changes, (change, index) =>
-    Either.match(change.summary(tables[index]!.metadata), {
+    Either.match(change.summary?.(tables[index]!.metadata) ?? Either.right({}), {
       onLeft: (error) => Effect.fail(new Refused(error)),
       onRight: (own): Effect.Effect<Summary> => Effect.succeed({ ...own, [commitIdKey]: request.commitId })
     }))
 
+/** Encoded with the first attempt; none for a change without a snapshot. */
 const addedFiles = <E>(request: CommitRequest<E>, change: TableChange<E>, table: Table, ledger: Ledger) =>
   Effect.suspend(() => {
+    const action = filesAction(change.actions)
     const known = ledger.added.get(change)
-    if (known !== undefined) return Effect.succeed(known)
-    return encodeAdded(request.commitId, change.files, table.metadata).pipe(
+    if (action === undefined || known !== undefined) return Effect.succeed(known)
+    return encodeAdded(request.commitId, action.added, table.metadata, action.sequenceNumber).pipe(
       Effect.tap((added) => Effect.sync(() => void ledger.added.set(change, added)))
     )
   })
 
 /** Writes the manifests that no attempt has written yet. */
-const writeAdded = (added: AddedFiles, ledger: Ledger) =>
+const writeAdded = (added: AddedFiles | undefined, ledger: Ledger) =>
   Effect.flatMap(TableFiles, (files) =>
-    Effect.forEach(added.manifests.filter(({ location }) => !ledger.written.has(location)), (manifest) =>
-      files.putManifest(manifest).pipe(
+    Effect.forEach((added?.manifests ?? []).filter(({ location }) => !ledger.written.has(location)), (manifest) =>
+      Effect.suspend(() => {
+        ledger.begun.add(manifest.location)
+        return files.putManifest(manifest)
+      }).pipe(
         // A write that failed may have happened all the same: then its own file stands there.
         Effect.catchTag("ObjectExists", () => Effect.void),
         Effect.tap(() => Effect.sync(() => void ledger.written.add(manifest.location)))
@@ -147,11 +202,9 @@ const stageAll = <E>(
       Effect.gen(function*() {
         const table = tables[index]!
         const added = yield* addedFiles(request, change, table, ledger)
+        const work = { commitId: request.commitId, actions: change.actions, added, summary: summaries[index]!, note }
         // None of the files is visible before the swap, so their order does not matter.
-        const [staged] = yield* Effect.all([
-          stage(request.commitId, table, added, summaries[index]!, note),
-          writeAdded(added, ledger)
-        ], { concurrency: "unbounded" })
+        const [staged] = yield* Effect.all([stage(table, work), writeAdded(added, ledger)], { concurrency: "unbounded" })
         return staged
       }), { concurrency: "unbounded" })
   })
@@ -160,11 +213,11 @@ const asCommitted = (staged: ReadonlyArray<StagedTable>): ReadonlyArray<Committe
   staged.map(({ swap, snapshot, metadata }) => ({ table: swap.table, snapshot, metadata }))
 
 /** The unknown attempt that turned out to have been the one keeps its files; all others never became visible. */
-const discardLosers = (ledger: Ledger, committed: ReadonlyArray<CommittedTable>) =>
+const discardLosers = (ledger: Ledger, committed: ReadonlyArray<CommittedTable>, locations: ReadonlyArray<string>) =>
   Effect.flatMap(TableFiles, (files) => {
-    const lists = new Set(committed.map(({ snapshot }) => snapshot.manifestList))
-    const losers = ledger.unresolved.filter((written) => !written.some((location) => lists.has(location)))
-    return files.discard(losers.flat())
+    const named = new Set([...locations, ...committed.map(({ snapshot }) => snapshot?.manifestList)])
+    const losers = ledger.unresolved.filter((attempt) => !attempt.files.some((location) => named.has(location)))
+    return files.discard(losers.flatMap((attempt) => attempt.files))
   })
 
 const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
@@ -174,47 +227,42 @@ const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
     const loaded = yield* Effect.forEach(request.changes, ({ table }) => tables.load(table), {
       concurrency: "unbounded"
     })
-    const found = committedIn(loaded, request.commitId)
-    if (found.length > 0) {
-      // The tables were loaded one by one: a swap whose outcome was unknown may have become visible in between. Then all have it, once looked at again.
-      if (found.length < loaded.length) {
-        return yield* new CommitConflict({ table: render(request.changes[0]!.table), expected: request.commitId, found: undefined })
-      }
-      yield* discardLosers(ledger, found)
+    const found = request.changes.some(addsSnapshot)
+      ? yield* foundById(request, loaded)
+      : yield* foundByLocation(request, loaded, ledger.unresolved)
+    if (found !== undefined) {
+      yield* discardLosers(ledger, found, loaded.flatMap(locationsOf))
       return { tables: found, wasCommitted: ledger.unresolved.length === 0 }
     }
     const written: Array<string> = []
+    let swaps: ReadonlyArray<TableSwap> = []
     const staged = yield* stageAll(request, loaded, ledger, (location) => void written.push(location)).pipe(
-      Effect.tap((all) =>
-        catalog.swap({
+      Effect.tap((all) => {
+        swaps = all.map(({ swap }) => swap)
+        return catalog.swap({
           commitId: request.commitId,
-          tables: all.map(({ swap }) => swap),
+          tables: swaps,
           unreferenced: all.flatMap(({ unreferenced }) => unreferenced)
         })
-      ),
+      }),
       Effect.tapError((error) =>
         isUnknown(error)
-          ? Effect.sync(() => void ledger.unresolved.push(written))
+          ? Effect.sync(() => void ledger.unresolved.push({ files: written, swaps }))
           : Effect.flatMap(TableFiles, (files) => files.discard(written))
       )
     )
     const committed = asCommitted(staged)
-    yield* discardLosers(ledger, committed)
+    yield* discardLosers(ledger, committed, swaps.map((swap) => swap.next))
     return { tables: committed, wasCommitted: false }
   })
 
 /** Whatever stopped the last attempt: while an earlier one is unresolved, so is the commit. */
 const finalError = (error: CommitError, ledger: Ledger): CommitError =>
-  ledger.unresolved.length === 0 || isUnknown(error) ? error : new CatalogError({
-    operation: "swap",
-    outcome: "Unknown",
-    retryable: true,
-    reason: `its outcome could not be looked up: ${error.message}`
-  })
+  ledger.unresolved.length === 0 || isUnknown(error) ? error : outcomeUnknown(error.message, true)
 
 /** Manifests of a commit that failed for certain go too. Data files are the caller's. */
 const discardManifests = (ledger: Ledger) =>
-  ledger.unresolved.length > 0 ? Effect.void : Effect.flatMap(TableFiles, (files) => files.discard(ledger.written))
+  ledger.unresolved.length > 0 ? Effect.void : Effect.flatMap(TableFiles, (files) => files.discard(ledger.begun))
 
 /**
  * Commits all changes or none. Fails with the requirement's own error where a table does not take the commit, with `CommitConflict` where others were
@@ -225,7 +273,7 @@ export const commit = Effect.fn("Transaction.commit")(function*<E>(
 ): Effect.fn.Return<CommitResult, E | CommitError, Catalog | Tables | TableFiles> {
   yield* Effect.annotateCurrentSpan("commitId", request.commitId)
   invariant(request.changes.length > 0, "a commit changes a table")
-  const ledger: Ledger = { added: new Map(), written: new Set(), unresolved: [] }
+  const ledger: Ledger = { added: new Map(), begun: new Set(), written: new Set(), unresolved: [] }
   return yield* attempt(request, ledger).pipe(
     Effect.tapError((error) =>
       isWorthAnotherAttempt(error)

@@ -1,27 +1,31 @@
 /** One table's part of one attempt at a commit: everything is written, nothing is visible. */
 import { Clock, Effect, Either } from "effect"
 import { invariant } from "@voltlake/domain/Failure"
+import type { Action, FilesAction } from "../Action.ts"
 import type { TableSwap } from "../Catalog.ts"
-import type { DataFile, ManifestEntry, ManifestFile } from "../DataFile.ts"
+import type { DataFile } from "../DataFile.ts"
 import * as Expiry from "../Expiry.ts"
-import * as ManifestAvro from "../ManifestAvro.ts"
 import * as ManifestMerge from "../ManifestMerge.ts"
 import * as NewSnapshot from "../NewSnapshot.ts"
 import * as Retention from "../Retention.ts"
 import type { Snapshot, Summary } from "../Snapshot.ts"
 import { positionKey } from "../Snapshot.ts"
-import type { EncodedManifest, TableReadError, TableWriteError } from "../TableFiles.ts"
+import type { TableReadError, TableWriteError } from "../TableFiles.ts"
 import { TableFiles } from "../TableFiles.ts"
 import type { TableMetadata } from "../TableMetadata.ts"
-import * as Metadata from "../TableMetadata.ts"
 import type { Table } from "../Tables.ts"
 import { metadataFileLocation } from "../Tables.ts"
 import * as TableUpdate from "../TableUpdate.ts"
+import type { EncodedEntries } from "./EncodedManifest.ts"
+import * as EncodedManifest from "./EncodedManifest.ts"
+import * as FileChange from "./FileChange.ts"
 import * as RandomId from "./RandomId.ts"
+import { Refused } from "./Refused.ts"
 
 export interface StagedTable {
   readonly swap: TableSwap
-  readonly snapshot: Snapshot
+  /** The snapshot of this commit; none where its actions only updated metadata. */
+  readonly snapshot: Snapshot | undefined
   readonly metadata: TableMetadata
   readonly unreferenced: ReadonlyArray<string>
 }
@@ -29,140 +33,121 @@ export interface StagedTable {
 /** Manifests of a commit's added files, the same for all attempts. */
 export interface AddedFiles {
   readonly snapshotId: bigint
-  readonly files: ReadonlyArray<DataFile>
   readonly manifests: ReadonlyArray<EncodedEntries>
 }
 
-export interface EncodedEntries extends EncodedManifest {
-  readonly description: ManifestMerge.ManifestDescription
+/** What a commit does to a table, in one attempt. */
+export interface TableWork<out E> {
+  readonly commitId: string
+  readonly actions: ReadonlyArray<Action<E>>
+  /** Given where an action adds a snapshot. */
+  readonly added: AddedFiles | undefined
+  readonly summary: Summary
+  /** Hears of every file before it is written. */
+  readonly note: (location: string) => void
 }
 
-const manifestReadsMax = 8
+type StageError<E> = TableReadError | TableWriteError | TableUpdate.UpdateRefused | Refused<E>
 
-type WriteError = TableReadError | TableWriteError
-
-const fileName = (commitId: string, id: string, suffix: string) => `${commitId}-${id}-${suffix}.avro`
-
-const encodeManifest = Effect.fnUntraced(function*(
-  commitId: string,
-  entries: ReadonlyArray<ManifestEntry>,
-  metadata: TableMetadata,
-  specId: number,
-  snapshotId: bigint
-) {
-  const spec = Metadata.specById(metadata, specId)
-  invariant(spec !== undefined, `the table has a partition spec ${specId}`)
-  const location = `${metadata.location}/metadata/${fileName(commitId, yield* RandomId.uuid, `m${specId}`)}`
-  const context = { spec, schema: Metadata.currentSchema(metadata), schemas: metadata.schemas }
-  const bytes = ManifestAvro.encode({ specId, content: "data", entries }, context, yield* RandomId.bytes16)
-  const length = BigInt(bytes.length)
-  const description = ManifestMerge.describe(location, length, entries, spec, metadata.schemas, snapshotId)
-  return { location, bytes, description }
-})
+export const filesAction = <E>(actions: ReadonlyArray<Action<E>>): FilesAction<E> | undefined => {
+  const all = actions.filter((action) => action.type === "files")
+  invariant(all.length <= 1, "a commit adds one snapshot to a table")
+  return all[0]
+}
 
 /** One manifest for each partition spec among the files; not written yet. */
 export const encodeAdded = Effect.fnUntraced(function*(
   commitId: string,
   added: ReadonlyArray<DataFile>,
-  metadata: TableMetadata
+  metadata: TableMetadata,
+  sequenceNumber?: bigint
 ): Effect.fn.Return<AddedFiles> {
   const snapshotId = yield* RandomId.snapshotId
   const specIds = Array.from(new Set(added.map((file) => file.specId))).sort((a, b) => a - b)
   const manifests = yield* Effect.forEach(specIds, (specId) => {
-    const entries = ManifestMerge.added(added.filter((file) => file.specId === specId), snapshotId)
-    return encodeManifest(commitId, entries, metadata, specId, snapshotId)
+    const files = added.filter((file) => file.specId === specId)
+    return EncodedManifest.encode({ commitId, snapshotId }, ManifestMerge.added(files, snapshotId, sequenceNumber), metadata, specId)
   })
-  return { snapshotId, files: added, manifests }
+  return { snapshotId, manifests }
 })
 
-/** The parent's manifests that have live files, small ones merged where they are many. */
-const carriedOn = Effect.fnUntraced(function*(
-  commitId: string,
-  metadata: TableMetadata,
-  snapshotId: bigint,
-  note: (location: string) => void
-): Effect.fn.Return<ReadonlyArray<ManifestFile>, WriteError, TableFiles> {
-  const parent = Metadata.currentSnapshot(metadata)
-  if (parent === undefined) return []
-  const files = yield* TableFiles
-  const listed = yield* files.manifestList(parent.manifestList)
-  // A manifest of deletions only has told its story in the snapshot that made it.
-  const live = listed.filter((manifest) => manifest.addedFilesCount + manifest.existingFilesCount > 0)
-  const groups = ManifestMerge.plan(live, metadata)
-  if (groups.length === 0) return live
-  const gone = new Set(groups.flat())
-  const merged = yield* Effect.forEach(groups, (group) =>
-    Effect.gen(function*() {
-      const resolved = yield* Effect.forEach(group, (manifest) => files.manifest(manifest, metadata), {
-        concurrency: manifestReadsMax
-      })
-      const entries = ManifestMerge.existing(resolved.flat())
-      const specId = group[0]!.partitionSpecId
-      const manifest = yield* encodeManifest(commitId, entries, metadata, specId, snapshotId)
-      note(manifest.location)
-      yield* files.putManifest(manifest)
-      const minSequenceNumber = group.reduce(
-        (least, manifest) => (manifest.minSequenceNumber < least ? manifest.minSequenceNumber : least),
-        group[0]!.minSequenceNumber
-      )
-      return { ...manifest.description, sequenceNumber: NewSnapshot.nextSequenceNumber(metadata), minSequenceNumber }
-    }))
-  return [...merged, ...live.filter((manifest) => !gone.has(manifest))]
-})
+/** A table under way: what its actions so far have led to. */
+interface Draft {
+  readonly updates: ReadonlyArray<TableUpdate.TableUpdate>
+  readonly metadata: TableMetadata
+  readonly newest: Retention.NewestSnapshot | undefined
+}
 
-/** The updates, and after them the drop of snapshots that are too many. */
-const applied = (metadata: TableMetadata, updates: ReadonlyArray<TableUpdate.TableUpdate>, at: TableUpdate.UpdateTime) =>
-  Either.gen(function*() {
-    const all = yield* TableUpdate.apply(metadata, updates, at)
-    const dropped = Expiry.surplusSnapshots(all.metadata)
-    if (dropped.length === 0) return { ...all, dropped }
-    const removal = { action: "remove-snapshots" as const, snapshotIds: dropped.map((one) => one.snapshotId) }
-    return { ...(yield* TableUpdate.apply(metadata, [...updates, removal], at)), dropped }
-  })
-
-/** Writes manifest list and metadata for one table. `note` hears of every file before it is written. */
-export const stage = Effect.fnUntraced(function*(
-  commitId: string,
-  table: Table,
-  added: AddedFiles,
-  summary: Summary,
-  note: (location: string) => void
-): Effect.fn.Return<StagedTable, WriteError, TableFiles> {
-  const files = yield* TableFiles
-  const { metadata, metadataLocation } = table
+const addSnapshot = Effect.fnUntraced(function*<E>(draft: Draft, action: FilesAction<E>, work: TableWork<E>, nowMs: number) {
+  const { added, commitId, note, summary } = work
+  const { metadata } = draft
+  invariant(added !== undefined, "the manifests of added files are made before they are staged")
+  const { snapshotId } = added
   const sequenceNumber = NewSnapshot.nextSequenceNumber(metadata)
-  const carried = yield* carriedOn(commitId, metadata, added.snapshotId, note)
-  const manifests: ReadonlyArray<ManifestFile> = [
-    ...added.manifests.map(({ description }) => ({
-      ...description,
-      sequenceNumber,
-      minSequenceNumber: sequenceNumber
-    })),
-    ...carried
-  ]
-  const manifestList = `${metadata.location}/metadata/${fileName(commitId, yield* RandomId.uuid, "list")}`
+  const carried = yield* FileChange.carriedOn({ commitId, snapshotId, metadata, note }, action)
+  const manifests = [...added.manifests.map((manifest) => EncodedManifest.listed(manifest, sequenceNumber)), ...carried]
+  const manifestList = `${metadata.location}/metadata/${EncodedManifest.fileName(commitId, yield* RandomId.uuid, "list")}`
+  const { operation, removed } = action
+  const snapshot = NewSnapshot.make(metadata, { snapshotId, manifestList, operation, added: action.added, removed, summary }, nowMs)
+  return { updates: NewSnapshot.updates(metadata, snapshot), newest: { snapshot, manifests } }
+})
+
+/** All actions, each on what the ones before it made of the table; and at last the drop of snapshots that are too many. */
+const applyActions = Effect.fnUntraced(function*<E>(
+  base: TableMetadata,
+  work: TableWork<E>,
+  at: TableUpdate.UpdateTime
+): Effect.fn.Return<Draft & TableUpdate.Updated, StageError<E>, TableFiles> {
+  let draft: Draft = { updates: [], metadata: base, newest: undefined }
+  let updated: TableUpdate.Updated = { metadata: base, unreferenced: [] }
+  const add = (more: ReadonlyArray<TableUpdate.TableUpdate>) =>
+    Effect.gen(function*() {
+      const updates = [...draft.updates, ...more]
+      updated = yield* TableUpdate.apply(base, updates, at)
+      draft = { ...draft, updates, metadata: updated.metadata }
+    })
+  for (const action of work.actions) {
+    if (action.type === "updates") {
+      yield* add(yield* Either.mapLeft(action.updates(draft.metadata), (error) => new Refused(error)))
+    } else {
+      const { newest, updates } = yield* addSnapshot(draft, action, work, at.nowMs)
+      yield* add(updates)
+      draft = { ...draft, newest }
+    }
+  }
+  const surplus = draft.newest === undefined ? [] : Expiry.surplusSnapshots(draft.metadata)
+  if (surplus.length > 0) yield* add([{ action: "remove-snapshots", snapshotIds: surplus.map((one) => one.snapshotId) }])
+  return { ...draft, ...updated }
+})
+
+/** Writes manifest list and metadata for one table. */
+export const stage = Effect.fnUntraced(function*<E>(
+  table: Table,
+  work: TableWork<E>
+): Effect.fn.Return<StagedTable, StageError<E>, TableFiles> {
+  const files = yield* TableFiles
+  const { metadataLocation } = table
   const nowMs = yield* Clock.currentTimeMillis
-  const contents = { snapshotId: added.snapshotId, manifestList, operation: "append" as const, added: added.files, removed: [], summary }
-  const snapshot = NewSnapshot.make(metadata, contents, nowMs)
-  const updated = yield* Effect.orDie(applied(metadata, NewSnapshot.updates(metadata, snapshot), { nowMs, metadataLocation }))
-  const gone = yield* Retention.namedByDroppedOnly(updated.dropped, updated.metadata, { snapshot, manifests })
+  const { metadata, newest, unreferenced } = yield* applyActions(table.metadata, work, { nowMs, metadataLocation })
+  const gone = yield* Retention.namedByDroppedOnly(table.metadata, metadata, newest)
   const next = yield* metadataFileLocation(metadata.location, metadataLocation)
-  note(manifestList)
-  note(next)
-  yield* Effect.all([files.putManifestList(manifestList, manifests, snapshot), files.putMetadata(next, updated.metadata)], {
-    concurrency: "unbounded",
-    discard: true
-  })
+  const putList = newest === undefined
+    ? Effect.void
+    : files.putManifestList(newest.snapshot.manifestList, newest.manifests, newest.snapshot)
+  if (newest !== undefined) work.note(newest.snapshot.manifestList)
+  work.note(next)
+  yield* Effect.all([putList, files.putMetadata(next, metadata)], { concurrency: "unbounded", discard: true })
   return {
     swap: {
       table: table.identifier,
       expected: metadataLocation,
       next,
-      snapshotId: added.snapshotId,
-      position: snapshot.summary[positionKey]
+      head: newest === undefined
+        ? undefined
+        : { snapshotId: newest.snapshot.snapshotId, position: newest.snapshot.summary[positionKey] }
     },
-    snapshot,
-    metadata: updated.metadata,
-    unreferenced: [...updated.unreferenced, ...gone]
+    snapshot: newest?.snapshot,
+    metadata,
+    unreferenced: [...unreferenced, ...gone]
   }
 })

@@ -1,5 +1,6 @@
 /** A small table with every kind of nesting, and what tests do with it. */
 import { Effect, Either } from "effect"
+import * as Action from "../Action.ts"
 import type { DataFile } from "../DataFile.ts"
 import * as PartitionSpec from "../PartitionSpec.ts"
 import * as SortOrder from "../SortOrder.ts"
@@ -80,7 +81,7 @@ export const adding = (
   table: TableIdentifier.TableIdentifier,
   files: ReadonlyArray<DataFile>,
   summary: Readonly<Record<string, string>> = {}
-): TableChange<never> => ({ table, files, summary: () => Either.right(summary) })
+): TableChange<never> => ({ table, actions: [Action.append(files)], summary: () => Either.right(summary) })
 
 export const createBoth = Effect.flatMap(Tables.Tables, (tables) =>
   Effect.all([tables.createIfAbsent(raw, definition), tables.createIfAbsent(clean, definition)]))

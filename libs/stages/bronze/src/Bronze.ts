@@ -13,6 +13,7 @@ import * as Progress from "@voltlake/domain/Progress"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { type Assignment, EventLog, type Header, type PartitionBounds, type RecordBatch } from "@voltlake/event-log/EventLog"
 import { Records } from "@voltlake/event-log/Records"
+import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type AppendColumn, type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { literal } from "@voltlake/query-engine/SqlText"
@@ -283,7 +284,7 @@ export const make = Effect.fn("Bronze.make")(function*(topic: string, settings: 
       commitId,
       changes: [{
         table: table.identifier,
-        files,
+        actions: [Action.append(files)],
         summary: (metadata) =>
           Either.gen(function*() {
             const progress = yield* Progress.advance(yield* LakeTables.progressOf(telemetryRaw, metadata), batch.ranges)

@@ -8,6 +8,7 @@ import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { EventLog, type LogReader } from "@voltlake/event-log/EventLog"
+import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import * as LogCheck from "./LogCheck.ts"
 
@@ -81,7 +82,7 @@ export const adopt = Effect.fn("LogAdoption.adopt")(function*(topic: string, { f
     commitId: yield* Transaction.newCommitId,
     changes: [{
       table: table.identifier,
-      files: [],
+      actions: [Action.append([])],
       summary: (metadata) =>
         Either.gen(function*() {
           const now = yield* LogLineage.of(metadata)

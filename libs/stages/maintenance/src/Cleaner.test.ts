@@ -24,7 +24,7 @@ describe("Cleaner", () => {
         const swap = (from: string, to: string, unreferenced: ReadonlyArray<string>) =>
           catalog.swap({
             commitId: to,
-            tables: [{ table, expected: from, next: to, snapshotId: 1n, position: undefined }],
+            tables: [{ table, expected: from, next: to, head: undefined }],
             unreferenced
           })
         yield* swap("m0", "m1", [store.location("a/old"), "s3://elsewhere/a/named"])

@@ -6,6 +6,7 @@ import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { commitId } from "@voltlake/iceberg/Snapshot"
+import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import * as OtherEngine from "@voltlake/testing/OtherEngine"
@@ -222,7 +223,7 @@ describe("Silver", () => {
       const back = new Map([[key, new Progress.PartitionProgress({ ...partition, position: 1n, rejected: 0n })]])
       yield* Transaction.commit({
         commitId: yield* StageLake.newCommitId,
-        changes: [{ table: identifier, files: [], summary: () => Either.right(LakeTables.progressSummary(back)) }]
+        changes: [{ table: identifier, actions: [Action.append([])], summary: () => Either.right(LakeTables.progressSummary(back)) }]
       })
     }))
     yield* send(0, [event({ id: "b" })])

@@ -16,6 +16,7 @@ import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, teleme
 import { Wakeups } from "@voltlake/connectors/Wakeups"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import type { Connection, SqlValue } from "@voltlake/query-engine/QueryEngine"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
@@ -181,7 +182,7 @@ export const make = Effect.fn("Silver.make")(function*(
   const commit = (batch: Checked, base: Position.Position) => {
     const change = (contract: TableContract, files: ReadonlyArray<DataFile>) => ({
       table: LakeTables.identifier(contract),
-      files,
+      actions: [Action.append(files)],
       summary: (metadata: TableMetadata) =>
         Either.gen(function*() {
           const progress = yield* LakeTables.progressOf(contract, metadata)

@@ -128,7 +128,7 @@ const millisPerDay = 86_400_000
 export const dayOfMicros = (micros: bigint): number => Number(floorDiv(micros, microsPerDay))
 
 const sinceEpoch = (unit: TimeUnit, source: PrimitiveType, value: SingleValue): number => {
-  if (unit === "hour") return Number(floorDiv(value as bigint, microsPerHour))
+  if (unit === "hour") return clampedInt(floorDiv(value as bigint, microsPerHour))
   const ofDays = source.type === "date" ? (value as number) : dayOfMicros(value as bigint)
   if (unit === "day") return ofDays
   const at = civil(ofDays)
@@ -151,11 +151,18 @@ const hash = (source: PrimitiveType, value: SingleValue): number => {
   return Murmur3.hash(encode(source, value))
 }
 
+const leastInt = -(2 ** 31)
+const leastLong = -(2n ** 63n)
+
+/** Stays within the type, so that the order of values is kept to its ends. */
+const clampedInt = (value: bigint): number => Math.min(Math.max(Number(value), leastInt), -leastInt - 1)
+
 const truncated = (width: number, source: PrimitiveType, value: SingleValue): SingleValue => {
   if (typeof value === "string") return firstPoints(value, width)
   if (value instanceof Uint8Array) return value.slice(0, width)
   const whole = floorDiv(BigInt(value), BigInt(width)) * BigInt(width)
-  return source.type === "int" ? Number(whole) : whole
+  if (source.type === "int") return Math.max(Number(whole), leastInt)
+  return source.type === "long" && whole < leastLong ? leastLong : whole
 }
 
 const firstPoints = (text: string, count: number): string =>

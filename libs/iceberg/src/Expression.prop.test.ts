@@ -98,7 +98,11 @@ const expressionOf = (type: PrimitiveType, rows: ReadonlyArray<Row>): fc.Arbitra
   )
 }
 
-const rowsOf = (type: PrimitiveType) => fc.array(fc.oneof({ weight: 5, arbitrary: Values.ofType(type) }, { weight: 1, arbitrary: fc.constant(null) }), { minLength: 1, maxLength: 4 })
+const rowsOf = (type: PrimitiveType) => {
+  const special: ReadonlyArray<Row> = type.type === "float" || type.type === "double" ? [null, NaN] : [null]
+  const row = fc.oneof({ weight: 4, arbitrary: Values.ofType(type) }, { weight: 1, arbitrary: fc.constantFrom(...special) })
+  return fc.array(row, { minLength: 1, maxLength: 4 })
+}
 
 const transforms: ReadonlyArray<Transform.Transform> = [
   Transform.identity,
@@ -160,6 +164,8 @@ const partition: PartitionSpec.Partition = [day("2026-11-24"), "ab", Transform.a
 const given: ReadonlyArray<readonly [string, Expression, boolean]> = [
   ["its day", Expr.test("at", ">=", micros("2026-11-24T10:00:00Z")), true],
   ["a later day", Expr.test("at", ">=", micros("2026-11-25T00:00:00Z")), false],
+  ["what is before it", Expr.test("at", "<", micros("2026-11-24T00:00:00Z")), false],
+  ["what is behind it", Expr.test("at", ">", micros("2026-11-24T23:59:59.999Z") + 999n), false],
   ["an earlier day", Expr.test("at", "<", micros("2026-11-23T23:00:00Z")), false],
   ["its beginning", { op: "starts-with", column: "id", value: "a" }, true],
   ["a longer beginning", { op: "starts-with", column: "id", value: "abc" }, true],

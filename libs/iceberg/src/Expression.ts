@@ -185,6 +185,10 @@ export const mayMatch = ({ op, values }: Pick<Predicate, "op" | "values">, range
   }
 }
 
+/** The next whole number; other values have no neighbour, and stand for their own. Transforms of order take no fractions. */
+const neighbour = (value: SingleValue, by: 1 | -1): SingleValue =>
+  typeof value === "bigint" ? value + BigInt(by) : typeof value === "number" ? value + by : value
+
 /** A test of partition values that holds of every value whose source the predicate holds of; undefined where there is none. */
 export const project = (
   { op, type, values }: Predicate,
@@ -196,9 +200,12 @@ export const project = (
   const results = () => values.map((value) => Transform.apply(transform, type, value)!)
   if (op === "=" || op === "in") return { op, values: results() }
   if (transform.type === "bucket") return undefined
-  // Neighbours share a partition, so that its borders belong to both sides.
-  if (op === "<" || op === "<=") return { op: "<=", values: results() }
-  if (op === ">" || op === ">=") return { op: ">=", values: results() }
+  // Neighbours share a partition, so that its borders belong to both sides; of whole numbers the neighbour is known.
+  const beside = (by: 1 | -1) => [Transform.apply(transform, type, neighbour(values[0]!, by))!]
+  if (op === "<") return { op: "<=", values: beside(-1) }
+  if (op === "<=") return { op: "<=", values: results() }
+  if (op === ">") return { op: ">=", values: beside(1) }
+  if (op === ">=") return { op: ">=", values: results() }
   if (op !== "starts-with" || transform.type !== "truncate") return undefined
   const isWhole = Array.from(values[0] as string).length <= transform.width
   return isWhole ? { op, values } : { op: "=", values: results() }

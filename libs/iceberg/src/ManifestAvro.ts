@@ -7,7 +7,7 @@ import * as AvroContainer from "./internal/AvroContainer.ts"
 import type { Raw } from "./internal/AvroFields.ts"
 import * as Fields from "./internal/AvroFields.ts"
 import { encode as encodeJson } from "./Json.ts"
-import type { PartitionSpec, PartitionValue } from "./PartitionSpec.ts"
+import type { Partition, PartitionSpec, PartitionValue } from "./PartitionSpec.ts"
 import { fieldTypes } from "./PartitionSpec.ts"
 import { encodeSchema, encodeSpecFields } from "./SchemaJson.ts"
 import { TableFileInvalid } from "./TableMetadataJson.ts"
@@ -250,14 +250,15 @@ const readMap = <A>(raw: Raw, name: string, read: (raw: Raw, name: string) => A)
 const counts = (raw: Raw, name: string): Counts => readMap(raw, name, Fields.long)
 const bounds = (raw: Raw, name: string): Bounds => readMap(raw, name, Fields.bytes)
 
+const readStatus = (raw: Raw): EntryStatus => statuses[Fields.int(raw, "status")] ?? "existing"
+
 const readDataFile = (raw: Raw, spec: PartitionSpec, types: ReadonlyArray<PrimitiveType>): DataFile => {
-  const partition = Fields.record(raw, "partition")
   return {
     content: contents[Fields.optional(raw, "content", Fields.int) ?? 0] ?? "data",
     filePath: Fields.text(raw, "file_path"),
     fileFormat: Fields.text(raw, "file_format"),
     specId: spec.specId,
-    partition: spec.fields.map((field, index) => fromAvro(partition[partitionName(field.fieldId)], types[index])),
+    partition: readPartition(raw, spec, types),
     recordCount: Fields.long(raw, "record_count"),
     fileSizeInBytes: Fields.long(raw, "file_size_in_bytes"),
     columnSizes: counts(raw, "column_sizes"),
@@ -273,12 +274,36 @@ const readDataFile = (raw: Raw, spec: PartitionSpec, types: ReadonlyArray<Primit
   }
 }
 
-/** The entries as they are written; what they inherit from the manifest is `undefined`. The spec is the one that the manifest list names. */
+/** What tells whether an entry matters, before the rest of it is decoded. */
+export interface EntryHead {
+  readonly status: EntryStatus
+  /** Inherited where not given. */
+  readonly sequenceNumber: bigint | undefined
+  readonly partition: Partition
+}
+
+const readPartition = (file: Raw, spec: PartitionSpec, types: ReadonlyArray<PrimitiveType>): Partition => {
+  const partition = Fields.record(file, "partition")
+  return spec.fields.map((field, index) => fromAvro(partition[partitionName(field.fieldId)], types[index]))
+}
+
+const headFields = ["status", "sequence_number", "data_file"]
+
+const selection = (schema: unknown, read: (raw: Raw) => EntryHead, wants: (head: EntryHead) => boolean): AvroContainer.Selection => ({
+  schema: Fields.onlyFields(schema, headFields, (name, type) => (name === "data_file" ? Fields.onlyFields(type, ["partition"]) : type)),
+  wants: (part) => wants(read(part))
+})
+
+/**
+ * The entries as they are written; what they inherit from the manifest is `undefined`. The spec is the one that the manifest list names. Only those
+ * that `wants` wants, where it is given.
+ */
 export const decode = (
   bytes: Uint8Array,
   spec: PartitionSpec,
   schemas: ReadonlyArray<TableSchema>,
-  location: string
+  location: string,
+  wants?: (head: EntryHead) => boolean
 ): Either.Either<ManifestContents, TableFileInvalid> =>
   Either.try({
     try: () => {
@@ -288,12 +313,18 @@ export const decode = (
         ...fixedNames,
         ...spec.fields.map((field) => [field.fieldId, partitionName(field.fieldId)] as const)
       ])
-      const records = container.records(Fields.renameById(container.schema, names))
+      const schema = Fields.renameById(container.schema, names)
+      const readHead = (raw: Raw): EntryHead => ({
+        status: readStatus(raw),
+        sequenceNumber: Fields.optional(raw, "sequence_number", Fields.long),
+        partition: readPartition(Fields.record(raw, "data_file"), spec, types)
+      })
+      const records = container.records(schema, wants === undefined ? undefined : selection(schema, readHead, wants))
       return {
         specId: spec.specId,
         content: container.metadata.get("content") === "deletes" ? "deletes" as const : "data" as const,
         entries: records.map((raw): ManifestEntry => ({
-          status: statuses[Fields.int(raw, "status")] ?? "existing",
+          status: readStatus(raw),
           snapshotId: Fields.optional(raw, "snapshot_id", Fields.long),
           sequenceNumber: Fields.optional(raw, "sequence_number", Fields.long),
           fileSequenceNumber: Fields.optional(raw, "file_sequence_number", Fields.long),

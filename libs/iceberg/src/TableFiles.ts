@@ -10,6 +10,7 @@ import * as BoundedCache from "./internal/BoundedCache.ts"
 import * as RandomId from "./internal/RandomId.ts"
 import * as ManifestAvro from "./ManifestAvro.ts"
 import * as ManifestListAvro from "./ManifestListAvro.ts"
+import type { Partition } from "./PartitionSpec.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import { specById } from "./TableMetadata.ts"
 import type { FormatVersionUnsupported, TableFileInvalid } from "./TableMetadataJson.ts"
@@ -42,6 +43,12 @@ export interface ResolvedEntry {
   readonly dataFile: DataFile
 }
 
+/** What tells whether an entry matters. */
+export interface EntrySelector {
+  readonly sequenceNumber: bigint
+  readonly partition: Partition
+}
+
 /** A manifest as bytes: its length is known before it is written, so that the list that names it can be written at the same time. */
 export interface EncodedManifest {
   readonly location: string
@@ -62,6 +69,12 @@ export class TableFiles extends Context.Tag("@voltlake/iceberg/TableFiles")<Tabl
     file: ManifestFile,
     metadata: TableMetadata
   ) => Effect.Effect<ReadonlyArray<ResolvedEntry>, TableReadError>
+  /** The manifest's live entries that `wants` wants. Of a large manifest the others are never decoded. */
+  readonly selected: (
+    file: ManifestFile,
+    metadata: TableMetadata,
+    wants: (head: EntrySelector) => boolean
+  ) => Effect.Effect<ReadonlyArray<ResolvedEntry>, TableReadError>
   readonly putManifest: (manifest: EncodedManifest) => Effect.Effect<void, TableWriteError>
   /** Deletes what can be deleted, and does not fail: for files that nobody needs. */
   readonly discard: (locations: Iterable<string>) => Effect.Effect<void>
@@ -73,6 +86,10 @@ const metadataMax = 64
 const listedManifestsMax = 50_000
 /** An entry of a wide table takes some 10 kB. */
 const manifestEntriesMax = 4000
+/** A manifest of so few entries is decoded whole, and remembered. */
+const manifestEntriesSmall = 400
+/** Of larger manifests as bytes, for plans that read few of their entries. */
+const manifestBytesMax = 64 * 1024 * 1024
 
 const resolve = (entries: ManifestAvro.ManifestContents["entries"], file: ManifestFile): ReadonlyArray<ResolvedEntry> =>
   entries.map((entry) => ({
@@ -97,7 +114,9 @@ const make = Effect.gen(function*() {
   const put = (location: string, body: Uint8Array) =>
     Effect.flatMap(keyOf(location), (key) => store.putIfAbsent(key, body))
 
-  const readManifest = (file: ManifestFile, metadata: TableMetadata) => {
+  const bytes = BoundedCache.make<Uint8Array>(manifestBytesMax, (body) => body.length)
+
+  const readManifest = (file: ManifestFile, metadata: TableMetadata, wants?: (head: ManifestAvro.EntryHead) => boolean) => {
     const spec = specById(metadata, file.partitionSpecId)
     if (spec === undefined) {
       const reason = `the table has no partition spec ${file.partitionSpecId}`
@@ -105,8 +124,9 @@ const make = Effect.gen(function*() {
         new TableMetadataJson.TableFileInvalid({ location: file.manifestPath, path: "partition_spec_id", reason })
       )
     }
-    return Effect.flatMap(read(file.manifestPath), (bytes) =>
-      Effect.map(ManifestAvro.decode(bytes, spec, metadata.schemas, file.manifestPath), ({ entries }) =>
+    const body = wants === undefined ? read(file.manifestPath) : bytes.get(file.manifestPath, read(file.manifestPath))
+    return Effect.flatMap(body, (bytes) =>
+      Effect.map(ManifestAvro.decode(bytes, spec, metadata.schemas, file.manifestPath, wants), ({ entries }) =>
         resolve(entries, file)))
   }
 
@@ -127,6 +147,16 @@ const make = Effect.gen(function*() {
         Effect.tap(() => Effect.sync(() => lists.set(location, list)))
       ),
     manifest: (file, metadata) => manifests.get(file.manifestPath, readManifest(file, metadata)),
+    selected: (file, metadata, wants) => {
+      const entries = file.addedFilesCount + file.existingFilesCount + file.deletedFilesCount
+      if (entries > manifestEntriesSmall) {
+        return readManifest(file, metadata, ({ partition, sequenceNumber, status }) =>
+          status !== "deleted" && wants({ partition, sequenceNumber: sequenceNumber ?? file.sequenceNumber }))
+      }
+      return Effect.map(manifests.get(file.manifestPath, readManifest(file, metadata)), (all) =>
+        all.filter((entry) =>
+          entry.status !== "deleted" && wants({ partition: entry.dataFile.partition, sequenceNumber: entry.sequenceNumber })))
+    },
     putManifest: ({ location, bytes }) => put(location, bytes),
     discard: (locations) =>
       Effect.forEach(

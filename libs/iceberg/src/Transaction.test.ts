@@ -128,7 +128,7 @@ it.live("keeps manifests and snapshots few, and hands over what nothing names an
     yield* Effect.forEach(gone, (location) => store.delete(store.keyOf(location)!), { discard: true })
     yield* Effect.forEach(metadata.snapshots, (snapshot) =>
       Effect.gen(function*() {
-        const planned = yield* Scan.planFiles(metadata, { snapshotId: snapshot.snapshotId })
+        const planned = yield* Scan.planFiles(metadata, { snapshot: snapshot.snapshotId })
         expect(planned).toHaveLength(Number(snapshot.sequenceNumber))
         // A merged manifest keeps when each file came.
         for (const { file, sequenceNumber } of planned) expect(sequenceNumber).toBe(file.recordCount + 1n)

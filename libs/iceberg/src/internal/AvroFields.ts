@@ -27,6 +27,13 @@ export const renameById = (schema: unknown, names: Names): unknown => {
   return out
 }
 
+/** A record's schema with these of its fields only; `inner` does the same to what they hold. */
+export const onlyFields = (schema: unknown, names: ReadonlyArray<string>, inner: (name: string, type: unknown) => unknown = (_, type) => type): unknown => {
+  if (!isObject(schema) || !Array.isArray(schema["fields"])) return schema
+  const fields = schema["fields"].filter((field: unknown) => isObject(field) && names.includes(field["name"] as string))
+  return { ...schema, fields: fields.map((field: Record<string, unknown>) => ({ ...field, type: inner(field["name"] as string, field["type"]) })) }
+}
+
 /** A decoded record, whose fields have the names that {@link renameById} gave them. The readers below throw where a value is of another type. */
 export type Raw = Readonly<Record<string, unknown>>
 

@@ -21,6 +21,31 @@ export class TableAlreadyExists
   }
 }
 
+export class NamespaceNotFound
+  extends Schema.TaggedError<NamespaceNotFound>()("NamespaceNotFound", { namespace: Schema.String })
+{
+  override get message() {
+    return `no namespace ${this.namespace}`
+  }
+}
+
+export class NamespaceAlreadyExists
+  extends Schema.TaggedError<NamespaceAlreadyExists>()("NamespaceAlreadyExists", { namespace: Schema.String })
+{
+  override get message() {
+    return `namespace ${this.namespace} already exists`
+  }
+}
+
+/** It holds tables, which would be lost with it. */
+export class NamespaceNotEmpty
+  extends Schema.TaggedError<NamespaceNotEmpty>()("NamespaceNotEmpty", { namespace: Schema.String })
+{
+  override get message() {
+    return `namespace ${this.namespace} still holds tables`
+  }
+}
+
 /** Somebody else committed to the table first. Nothing was changed. `found` is absent where the table is gone. */
 export class CommitConflict extends Schema.TaggedError<CommitConflict>()("CommitConflict", {
   table: Schema.String,
@@ -75,6 +100,13 @@ export interface Swap {
   readonly unreferenced: ReadonlyArray<string>
 }
 
+export type Properties = Readonly<Record<string, string>>
+
+export interface PropertiesChange {
+  readonly updates: Properties
+  readonly removals: ReadonlyArray<string>
+}
+
 /**
  * Guarantees: `swap` happens whole or not at all, is durable when it returns, and succeeds for exactly one of many that expect the same location;
  * a commit id that `retire` has answered for never becomes visible afterwards.
@@ -84,6 +116,15 @@ export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
   /** Succeeds where the namespace is there already. */
   readonly createNamespace: (namespace: string) => Effect.Effect<void, CatalogError>
   readonly namespaces: Effect.Effect<ReadonlyArray<string>, CatalogError>
+  /** Makes it with these properties; of many that make it at once one succeeds. */
+  readonly newNamespace: (namespace: string, properties: Properties) => Effect.Effect<void, NamespaceAlreadyExists | CatalogError>
+  readonly namespaceProperties: (namespace: string) => Effect.Effect<Properties, NamespaceNotFound | CatalogError>
+  /** Answers the properties as they were before. */
+  readonly changeNamespace: (
+    namespace: string,
+    change: PropertiesChange
+  ) => Effect.Effect<Properties, NamespaceNotFound | CatalogError>
+  readonly dropNamespace: (namespace: string) => Effect.Effect<void, NamespaceNotFound | NamespaceNotEmpty | CatalogError>
   /** All tables, in name order. */
   readonly list: Effect.Effect<ReadonlyArray<TableIdentifier>, CatalogError>
   readonly metadataLocation: (table: TableIdentifier) => Effect.Effect<string, TableNotFound | CatalogError>
@@ -91,6 +132,16 @@ export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
     table: TableIdentifier,
     metadataLocation: string
   ) => Effect.Effect<void, TableAlreadyExists | CatalogError>
+  /** Its files stay, but for those that are named here: they count as named by no table from now on. */
+  readonly dropTable: (
+    table: TableIdentifier,
+    unreferenced: ReadonlyArray<string>
+  ) => Effect.Effect<void, TableNotFound | CatalogError>
+  /** Its files stay where they are. */
+  readonly renameTable: (
+    from: TableIdentifier,
+    to: TableIdentifier
+  ) => Effect.Effect<void, TableNotFound | TableAlreadyExists | CatalogError>
   /** Moves every table of the swap, in name order, with the heads that are given, and wakes listeners with the tables' names. */
   readonly swap: (swap: Swap) => Effect.Effect<void, CommitConflict | CommitRetired | CatalogError>
   readonly heads: Effect.Effect<ReadonlyArray<TableHead>, CatalogError>

@@ -115,4 +115,60 @@ export const contract = <E>(name: string, catalog: Layer.Layer<Catalog, E>) =>
         expect(yield* catalog.expiredFiles(0)).toEqual(["files/0"])
         yield* catalog.forgetFiles(many.slice(0, 1))
       }))
+
+    it.effect("makes a namespace once, with properties that can be changed, and drops it empty only", () =>
+      Effect.gen(function*() {
+        const catalog = yield* Catalog
+        const made = yield* Effect.forEach([1, 2, 3, 4], () => Effect.either(catalog.newNamespace("spaces", { owner: "a", note: "b" })), {
+          concurrency: "unbounded"
+        })
+        expect(made.filter(Either.isRight)).toHaveLength(1)
+        expect(made.filter(Either.isLeft).every(({ left }) => left._tag === "NamespaceAlreadyExists")).toBe(true)
+        const before = yield* catalog.changeNamespace("spaces", { updates: { owner: "c", more: "d" }, removals: ["note", "absent"] })
+        expect(before).toEqual({ owner: "a", note: "b" })
+        expect(yield* catalog.namespaceProperties("spaces")).toEqual({ owner: "c", more: "d" })
+        yield* catalog.changeNamespace("spaces", { updates: {}, removals: ["owner", "more"] })
+        expect(yield* catalog.namespaceProperties("spaces")).toEqual({})
+        const table = TableIdentifier.make("spaces", "a")
+        yield* catalog.createTable(table, "0")
+        expect((yield* Effect.flip(catalog.dropNamespace("spaces")))._tag).toBe("NamespaceNotEmpty")
+        yield* catalog.dropTable(table, [])
+        yield* catalog.dropNamespace("spaces")
+        for (const call of [
+          catalog.namespaceProperties("spaces"),
+          catalog.dropNamespace("spaces"),
+          catalog.changeNamespace("spaces", { updates: { a: "b" }, removals: [] })
+        ]) expect(yield* Effect.flip(call)).toMatchObject({ _tag: "NamespaceNotFound", namespace: "spaces" })
+        expect(yield* catalog.namespaces).not.toContain("spaces")
+      }))
+
+    it.effect("renames a table to a name that is free, with its head", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("renamed")
+        const [b, a] = tables("renamed")
+        const c = TableIdentifier.make("renamed", "c")
+        yield* catalog.swap(swapOf("commit-1", [move(b, "0", "1")]))
+        expect(yield* Effect.flip(catalog.renameTable(b, a))).toMatchObject({ _tag: "TableAlreadyExists", table: "renamed.a" })
+        expect(yield* Effect.flip(catalog.renameTable(TableIdentifier.make("renamed", "x"), c))).toMatchObject({ _tag: "TableNotFound" })
+        yield* catalog.renameTable(b, c)
+        expect(yield* catalog.metadataLocation(c)).toBe("1")
+        expect((yield* Effect.flip(catalog.metadataLocation(b)))._tag).toBe("TableNotFound")
+        const own = (yield* catalog.heads).filter(({ table }) => table.namespace === "renamed")
+        expect(own.map(({ table }) => TableIdentifier.render(table))).toEqual(["renamed.c"])
+        yield* catalog.swap(swapOf("commit-2", [move(c, "1", "2")]))
+        expect(yield* catalog.metadataLocation(c)).toBe("2")
+      }))
+
+    it.effect("drops a table once, and remembers those of its files that are to go", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("dropped")
+        const [b, a] = tables("dropped")
+        yield* catalog.dropTable(b, ["dropped/file"])
+        expect(yield* Effect.flip(catalog.dropTable(b, ["dropped/other"]))).toMatchObject({ _tag: "TableNotFound", table: "dropped.b" })
+        expect(yield* catalog.expiredFiles(0)).toEqual(["dropped/file"])
+        yield* catalog.forgetFiles(["dropped/file"])
+        expect(yield* catalog.metadataLocation(a)).toBe("0")
+        yield* catalog.createTable(b, "again")
+        expect(yield* catalog.metadataLocation(b)).toBe("again")
+      }))
   })

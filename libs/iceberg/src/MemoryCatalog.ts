@@ -1,22 +1,29 @@
 /** A catalog in memory, for tests. Every operation is one synchronous step, so that each is atomic. */
 import { Clock, Effect, Layer } from "effect"
-import type { Swap, TableHead } from "./Catalog.ts"
+import type { Properties, Swap, TableHead } from "./Catalog.ts"
 import {
   Catalog,
   CommitConflict,
   CommitRetired,
   expiredFilesMax,
+  NamespaceAlreadyExists,
+  NamespaceNotEmpty,
+  NamespaceNotFound,
   TableAlreadyExists,
   TableNotFound
 } from "./Catalog.ts"
 import * as TableIdentifier from "./TableIdentifier.ts"
 
 interface State {
-  readonly namespaces: Set<string>
+  readonly namespaces: Map<string, Properties>
   readonly locations: Map<string, string>
   readonly heads: Map<string, TableHead>
   readonly unreferencedSinceMs: Map<string, number>
   readonly retired: Set<string>
+}
+
+const unreference = (state: State, locations: ReadonlyArray<string>, nowMs: number): void => {
+  for (const location of locations) if (!state.unreferencedSinceMs.has(location)) state.unreferencedSinceMs.set(location, nowMs)
 }
 
 const swapIn = (
@@ -36,23 +43,70 @@ const swapIn = (
     state.locations.set(name, next)
     if (head !== undefined) state.heads.set(name, { table, ...head, commitId })
   }
-  for (const location of unreferenced) {
-    if (!state.unreferencedSinceMs.has(location)) state.unreferencedSinceMs.set(location, nowMs)
-  }
+  unreference(state, unreferenced, nowMs)
   return Effect.void
 }
 
+const holdsTables = (state: State, namespace: string) =>
+  Array.from(state.locations.keys()).some((name) => TableIdentifier.parse(name).namespace === namespace)
+
+const propertiesOf = (state: State, namespace: string): Effect.Effect<Properties, NamespaceNotFound> =>
+  Effect.suspend(() => {
+    const properties = state.namespaces.get(namespace) ?? (holdsTables(state, namespace) ? {} : undefined)
+    return properties === undefined ? Effect.fail(new NamespaceNotFound({ namespace })) : Effect.succeed(properties)
+  })
+
+const take = (state: State, table: TableIdentifier.TableIdentifier) =>
+  Effect.suspend(() => {
+    const name = TableIdentifier.render(table)
+    const [location, head] = [state.locations.get(name), state.heads.get(name)]
+    if (location === undefined) return Effect.fail(new TableNotFound({ table: name }))
+    state.locations.delete(name)
+    state.heads.delete(name)
+    return Effect.succeed({ location, head })
+  })
+
+const rename = (state: State, from: TableIdentifier.TableIdentifier, to: TableIdentifier.TableIdentifier) =>
+  Effect.suspend((): Effect.Effect<void, TableNotFound | TableAlreadyExists> => {
+    const name = TableIdentifier.render(to)
+    if (state.locations.has(name)) return Effect.fail(new TableAlreadyExists({ table: name }))
+    return Effect.map(take(state, from), ({ head, location }) => {
+      state.locations.set(name, location)
+      if (head !== undefined) state.heads.set(name, { ...head, table: to })
+    })
+  })
+
 export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
   const state: State = {
-    namespaces: new Set(),
+    namespaces: new Map(),
     locations: new Map(),
     heads: new Map(),
     unreferencedSinceMs: new Map(),
     retired: new Set()
   }
   return {
-    createNamespace: (namespace) => Effect.sync(() => void state.namespaces.add(namespace)),
-    namespaces: Effect.sync(() => Array.from(state.namespaces).sort()),
+    createNamespace: (namespace) =>
+      Effect.sync(() => void state.namespaces.set(namespace, state.namespaces.get(namespace) ?? {})),
+    namespaces: Effect.sync(() => Array.from(state.namespaces.keys()).sort()),
+    newNamespace: (namespace, properties) =>
+      Effect.suspend(() => {
+        if (state.namespaces.has(namespace)) return Effect.fail(new NamespaceAlreadyExists({ namespace }))
+        state.namespaces.set(namespace, properties)
+        return Effect.void
+      }),
+    namespaceProperties: (namespace) => propertiesOf(state, namespace),
+    changeNamespace: (namespace, { removals, updates }) =>
+      Effect.tap(propertiesOf(state, namespace), (before) =>
+        Effect.sync(() => {
+          const kept = Object.entries(before).filter(([key]) => !removals.includes(key))
+          state.namespaces.set(namespace, { ...Object.fromEntries(kept), ...updates })
+        })),
+    dropNamespace: (namespace) =>
+      Effect.flatMap(propertiesOf(state, namespace), () => {
+        if (holdsTables(state, namespace)) return Effect.fail(new NamespaceNotEmpty({ namespace }))
+        state.namespaces.delete(namespace)
+        return Effect.void
+      }),
     list: Effect.sync(() => Array.from(state.locations.keys()).sort().map(TableIdentifier.parse)),
     metadataLocation: (table) =>
       Effect.suspend(() => {
@@ -67,6 +121,9 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
         state.locations.set(name, metadataLocation)
         return Effect.void
       }),
+    dropTable: (table, unreferenced) =>
+      Effect.zipWith(take(state, table), Clock.currentTimeMillis, (_, nowMs) => unreference(state, unreferenced, nowMs)),
+    renameTable: (from, to) => rename(state, from, to),
     swap: (swap) => Effect.flatMap(Clock.currentTimeMillis, (nowMs) => swapIn(state, swap, nowMs)),
     heads: Effect.sync(() => Array.from(state.heads.values())),
     retire: (commitIds) => Effect.sync(() => commitIds.forEach((id) => state.retired.add(id))),

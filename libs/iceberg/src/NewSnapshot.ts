@@ -66,9 +66,9 @@ const counts = (parent: Snapshot | undefined, { added, removed }: SnapshotConten
   ...total(parent, "total-equality-deletes", 0n)
 })
 
-/** Keys of ours from the nearest ancestor, current one included, that has any. */
-const inherited = (metadata: TableMetadata): Summary => {
-  for (const snapshot of lineage(metadata)) {
+/** Keys of ours from the nearest snapshot that has any, `from` (the current one, where not given) included. */
+export const inherited = (metadata: TableMetadata, from = metadata.currentSnapshotId): Summary => {
+  for (const snapshot of lineage(metadata, from)) {
     const own = Object.entries(snapshot.summary).filter(([key]) => key.startsWith(ownPrefix))
     if (own.length > 0) return Object.fromEntries(own)
   }

@@ -10,7 +10,7 @@ import { SqlClient } from "@effect/sql/SqlClient"
 import { Effect, Layer } from "effect"
 import { faultOf } from "@voltlake/postgres/SqlFault"
 import { CommitUnknown, transaction as inTransaction } from "@voltlake/postgres/Transaction"
-import type { Swap, TableHead, TableSwap } from "./Catalog.ts"
+import type { Properties, PropertiesChange, Swap, TableHead, TableSwap } from "./Catalog.ts"
 import {
   Catalog,
   CatalogError,
@@ -18,6 +18,9 @@ import {
   CommitConflict,
   CommitRetired,
   expiredFilesMax,
+  NamespaceAlreadyExists,
+  NamespaceNotEmpty,
+  NamespaceNotFound,
   TableAlreadyExists,
   TableNotFound
 } from "./Catalog.ts"
@@ -159,6 +162,93 @@ const createTable = (sql: SqlClient, table: TableIdentifier.TableIdentifier, met
     Effect.asVoid
   )
 
+/** Says that a namespace is there which has no properties; other writers of the layout leave it too. */
+const existsKey = "exists"
+
+/** Changes of one namespace follow each other. */
+const lockNamespace = (sql: SqlClient, namespace: string) =>
+  sql`SELECT pg_advisory_xact_lock(hashtextextended(${`namespace ${namespace}`}, 0))`
+
+const namespaceProperties = (sql: SqlClient, namespace: string) =>
+  Effect.gen(function*() {
+    const rows = yield* sql<{ readonly key: string | null; readonly value: string | null }>`
+      SELECT property_key AS key, property_value AS value FROM iceberg_namespace_properties
+      WHERE catalog_name = ${catalogName} AND namespace = ${namespace}
+      UNION ALL SELECT NULL, NULL FROM iceberg_tables WHERE catalog_name = ${catalogName} AND table_namespace = ${namespace}`
+    if (rows.length === 0) return yield* new NamespaceNotFound({ namespace })
+    const own = rows.filter((row) => row.key !== null && row.key !== existsKey)
+    return Object.fromEntries(own.map(({ key, value }) => [key!, value ?? ""])) as Properties
+  })
+
+const writeProperties = (sql: SqlClient, namespace: string, properties: Properties) =>
+  Effect.forEach(Object.entries(properties), ([key, value]) =>
+    sql`
+      INSERT INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value)
+      VALUES (${catalogName}, ${namespace}, ${key}, ${value})
+      ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value = excluded.property_value`, { discard: true })
+
+const newNamespace = (sql: SqlClient, namespace: string, properties: Properties) =>
+  Effect.gen(function*() {
+    yield* lockNamespace(sql, namespace)
+    const isNew = yield* Effect.isFailure(namespaceProperties(sql, namespace))
+    if (!isNew) return yield* new NamespaceAlreadyExists({ namespace })
+    yield* writeProperties(sql, namespace, { ...properties, [existsKey]: "true" })
+  }).pipe(transaction(sql, "newNamespace"))
+
+const changeNamespace = (sql: SqlClient, namespace: string, { removals, updates }: PropertiesChange) =>
+  Effect.gen(function*() {
+    yield* lockNamespace(sql, namespace)
+    const before = yield* namespaceProperties(sql, namespace)
+    yield* Effect.forEach(removals.filter((key) => key !== existsKey), (key) =>
+      sql`
+        DELETE FROM iceberg_namespace_properties
+        WHERE catalog_name = ${catalogName} AND namespace = ${namespace} AND property_key = ${key}`, { discard: true })
+    // What is left must still say that the namespace is there.
+    yield* writeProperties(sql, namespace, { ...updates, [existsKey]: "true" })
+    return before
+  }).pipe(transaction(sql, "changeNamespace"))
+
+const dropNamespace = (sql: SqlClient, namespace: string) =>
+  Effect.gen(function*() {
+    yield* lockNamespace(sql, namespace)
+    yield* namespaceProperties(sql, namespace)
+    const tables = yield* sql`
+      SELECT 1 FROM iceberg_tables WHERE catalog_name = ${catalogName} AND table_namespace = ${namespace} LIMIT 1`
+    if (tables.length > 0) return yield* new NamespaceNotEmpty({ namespace })
+    yield* sql`DELETE FROM iceberg_namespace_properties WHERE catalog_name = ${catalogName} AND namespace = ${namespace}`
+  }).pipe(transaction(sql, "dropNamespace"))
+
+const dropTable = (sql: SqlClient, table: TableIdentifier.TableIdentifier, unreferenced: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const name = TableIdentifier.render(table)
+    const dropped = yield* sql`
+      DELETE FROM iceberg_tables
+      WHERE catalog_name = ${catalogName} AND table_namespace = ${table.namespace} AND table_name = ${table.name} AND ${sql.unsafe(isTable)}
+      RETURNING 1`
+    if (dropped.length === 0) return yield* new TableNotFound({ table: name })
+    yield* sql`DELETE FROM lake.table_head WHERE table_name = ${name}`
+    yield* writeUnreferenced(sql, unreferenced)
+  }).pipe(transaction(sql, "dropTable"))
+
+const renameTable = (sql: SqlClient, from: TableIdentifier.TableIdentifier, to: TableIdentifier.TableIdentifier) =>
+  Effect.gen(function*() {
+    const [old, name] = [TableIdentifier.render(from), TableIdentifier.render(to)]
+    // Copied, not updated: a name that is taken is then no error of the database.
+    const copied = yield* sql`
+      INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location, previous_metadata_location, iceberg_type)
+      SELECT catalog_name, ${to.namespace}, ${to.name}, metadata_location, previous_metadata_location, iceberg_type FROM iceberg_tables
+      WHERE catalog_name = ${catalogName} AND table_namespace = ${from.namespace} AND table_name = ${from.name} AND ${sql.unsafe(isTable)}
+      FOR UPDATE ON CONFLICT DO NOTHING RETURNING 1`
+    if (copied.length === 0) {
+      yield* metadataLocation(sql, from)
+      return yield* new TableAlreadyExists({ table: name })
+    }
+    yield* sql`
+      DELETE FROM iceberg_tables
+      WHERE catalog_name = ${catalogName} AND table_namespace = ${from.namespace} AND table_name = ${from.name}`
+    yield* sql`UPDATE lake.table_head SET table_name = ${name} WHERE table_name = ${old}`
+  }).pipe(transaction(sql, "renameTable"))
+
 const metadataLocation = (sql: SqlClient, table: TableIdentifier.TableIdentifier) =>
   sql<{ readonly metadata_location: string }>`
     SELECT metadata_location FROM iceberg_tables
@@ -212,6 +302,22 @@ export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Eff
       UNION SELECT table_namespace FROM iceberg_tables WHERE catalog_name = ${catalogName} ORDER BY 1`.pipe(
       orCatalogError("namespaces"),
       Effect.map((rows) => rows.map((row) => row.namespace))
+    ),
+    newNamespace: Effect.fn("PostgresCatalog.newNamespace")((namespace: string, properties: Properties) =>
+      newNamespace(sql, namespace, properties)
+    ),
+    namespaceProperties: Effect.fn("PostgresCatalog.namespaceProperties")((namespace: string) =>
+      namespaceProperties(sql, namespace).pipe(orCatalogError("namespaceProperties"))
+    ),
+    changeNamespace: Effect.fn("PostgresCatalog.changeNamespace")((namespace: string, change: PropertiesChange) =>
+      changeNamespace(sql, namespace, change)
+    ),
+    dropNamespace: Effect.fn("PostgresCatalog.dropNamespace")((namespace: string) => dropNamespace(sql, namespace)),
+    dropTable: Effect.fn("PostgresCatalog.dropTable")((table: TableIdentifier.TableIdentifier, unreferenced: ReadonlyArray<string>) =>
+      dropTable(sql, table, unreferenced)
+    ),
+    renameTable: Effect.fn("PostgresCatalog.renameTable")((from: TableIdentifier.TableIdentifier, to: TableIdentifier.TableIdentifier) =>
+      renameTable(sql, from, to)
     ),
     list: sql<{ readonly namespace: string; readonly name: string }>`
       SELECT table_namespace AS namespace, table_name AS name FROM iceberg_tables

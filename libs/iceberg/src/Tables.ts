@@ -3,7 +3,7 @@ import { Clock, Context, Effect, Layer } from "effect"
 import type { ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import type { CatalogError, TableNotFound } from "./Catalog.ts"
-import { Catalog } from "./Catalog.ts"
+import { Catalog, TableAlreadyExists } from "./Catalog.ts"
 import * as RandomId from "./internal/RandomId.ts"
 import type { TableReadError, TableWriteError } from "./TableFiles.ts"
 import * as TableFilesModule from "./TableFiles.ts"
@@ -29,7 +29,14 @@ export class Tables extends Context.Tag("@voltlake/iceberg/Tables")<Tables, {
     table: TableIdentifier.TableIdentifier,
     definition: TableDefinition
   ) => Effect.Effect<Table, CreateError>
+  /** Makes the table as `metadata` says, in a namespace that is there. A lost answer of the catalog is looked up. */
+  readonly create: (
+    table: TableIdentifier.TableIdentifier,
+    metadata: TableMetadata
+  ) => Effect.Effect<Table, TableAlreadyExists | CatalogError | TableWriteError>
 }>() {}
+
+export const newTableUuid: Effect.Effect<string> = RandomId.uuid
 
 /** `<table>/metadata/00001-<uuid>.metadata.json`; the number is one more than in `previous`, where other engines look for it. */
 export const metadataFileLocation = (
@@ -53,32 +60,45 @@ const make = Effect.gen(function*() {
     return { identifier, metadataLocation, metadata }
   })
 
-  const create = Effect.fnUntraced(function*(
-    identifier: TableIdentifier.TableIdentifier,
-    definition: TableDefinition
-  ) {
-    const location = store.location(TableIdentifier.prefix(identifier))
-    const tableUuid = yield* RandomId.uuid
-    const nowMs = yield* Clock.currentTimeMillis
-    const metadata = Metadata.make(definition, { tableUuid, location, nowMs })
-    const metadataLocation = yield* metadataFileLocation(location, undefined)
-    yield* files.putMetadata(metadataLocation, metadata)
-    yield* catalog.createNamespace(identifier.namespace)
-    yield* catalog.createTable(identifier, metadataLocation).pipe(
-      // Somebody else made it first: theirs counts, our file goes.
-      Effect.catchTag("TableAlreadyExists", () => files.discard([metadataLocation]))
+  /** After a lost answer: whether our file is the table's. Where there is none the outcome stays unknown. */
+  const lookUp = (identifier: TableIdentifier.TableIdentifier, metadataLocation: string, lost: CatalogError) =>
+    catalog.metadataLocation(identifier).pipe(
+      Effect.mapError(() => lost),
+      Effect.filterOrFail((found) => found === metadataLocation, () => new TableAlreadyExists({ table: TableIdentifier.render(identifier) })),
+      Effect.asVoid
     )
-    return yield* load(identifier)
+
+  const create = Effect.fn("Tables.create")(function*(identifier: TableIdentifier.TableIdentifier, metadata: TableMetadata) {
+    const metadataLocation = yield* metadataFileLocation(metadata.location, undefined)
+    yield* files.putMetadata(metadataLocation, metadata)
+    yield* catalog.createTable(identifier, metadataLocation).pipe(
+      Effect.catchTag("CatalogError", (error) =>
+        error.outcome === "Unknown" ? lookUp(identifier, metadataLocation, error) : Effect.fail(error)),
+      Effect.tapError((error) =>
+        error._tag === "CatalogError" && error.outcome === "Unknown" ? Effect.void : files.discard([metadataLocation]))
+    )
+    return { identifier, metadataLocation, metadata }
+  })
+
+  const define = Effect.fnUntraced(function*(identifier: TableIdentifier.TableIdentifier, definition: TableDefinition) {
+    const location = store.location(TableIdentifier.prefix(identifier))
+    const tableUuid = yield* newTableUuid
+    const nowMs = yield* Clock.currentTimeMillis
+    yield* catalog.createNamespace(identifier.namespace)
+    return yield* create(identifier, Metadata.make(definition, { tableUuid, location, nowMs })).pipe(
+      // Somebody else made it first: theirs counts.
+      Effect.catchTag("TableAlreadyExists", () => load(identifier))
+    )
   })
 
   const createIfAbsent = Effect.fn("Tables.createIfAbsent")(function*(
     identifier: TableIdentifier.TableIdentifier,
     definition: TableDefinition
   ) {
-    return yield* Effect.catchTag(load(identifier), "TableNotFound", () => create(identifier, definition))
+    return yield* Effect.catchTag(load(identifier), "TableNotFound", () => define(identifier, definition))
   })
 
-  return Tables.of({ load, createIfAbsent })
+  return Tables.of({ load, createIfAbsent, create })
 })
 
 /** With the tables' files, which scans and commits need too. */

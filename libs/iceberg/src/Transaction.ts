@@ -52,6 +52,7 @@ export interface CommittedTable {
   /** The commit's own; none where it only updated metadata. */
   readonly snapshot: Snapshot | undefined
   readonly metadata: TableMetadata
+  readonly metadataLocation: string
 }
 
 export interface CommitResult {
@@ -131,10 +132,10 @@ const outcomeUnknown = (reason: string, retryable: boolean) =>
 
 /** The tables as the commit left them, if it has happened: tables that got a snapshot say so by its id. */
 const foundById = (request: CommitRequest<unknown>, tables: ReadonlyArray<Table>) => {
-  const found = tables.map(({ identifier, metadata }): CommittedTable => ({
+  const found = tables.map(({ identifier, ...at }): CommittedTable => ({
     table: identifier,
-    snapshot: metadata.snapshots.findLast((candidate) => commitIdOf(candidate) === request.commitId),
-    metadata
+    snapshot: at.metadata.snapshots.findLast((candidate) => commitIdOf(candidate) === request.commitId),
+    ...at
   }))
   const asked = found.filter((_, index) => addsSnapshot(request.changes[index]!))
   const seen = asked.filter(({ snapshot }) => snapshot !== undefined)
@@ -149,7 +150,7 @@ const foundByLocation = (request: CommitRequest<unknown>, tables: ReadonlyArray<
     const known = tables.map(locationsOf)
     const seen = swaps.filter((swap, index) => known[index]!.includes(swap.next))
     if (seen.length === swaps.length) {
-      return Either.right(tables.map(({ identifier, metadata }): CommittedTable => ({ table: identifier, snapshot: undefined, metadata })))
+      return Either.right(tables.map(({ identifier, ...at }): CommittedTable => ({ table: identifier, snapshot: undefined, ...at })))
     }
     if (seen.length > 0) return Either.left(conflict(request))
     const isOpen = swaps.some((swap, index) => !known[index]!.includes(swap.expected))
@@ -210,7 +211,7 @@ const stageAll = <E>(
   })
 
 const asCommitted = (staged: ReadonlyArray<StagedTable>): ReadonlyArray<CommittedTable> =>
-  staged.map(({ swap, snapshot, metadata }) => ({ table: swap.table, snapshot, metadata }))
+  staged.map(({ swap, snapshot, metadata }) => ({ table: swap.table, snapshot, metadata, metadataLocation: swap.next }))
 
 /** The unknown attempt that turned out to have been the one keeps its files; all others never became visible. */
 const discardLosers = (ledger: Ledger, committed: ReadonlyArray<CommittedTable>, locations: ReadonlyArray<string>) =>

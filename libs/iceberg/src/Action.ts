@@ -10,11 +10,11 @@ import type { Operation } from "./NewSnapshot.ts"
 import type { SchemaChange, SchemaUpdateError, SchemaUpdateOptions } from "./SchemaUpdate.ts"
 import * as SchemaUpdate from "./SchemaUpdate.ts"
 import type { SnapshotReference } from "./Snapshot.ts"
-import { mainBranch, positionKey, positionTag } from "./Snapshot.ts"
+import { mainBranch, positionTag } from "./Snapshot.ts"
 import type { SortChange, SpecChange, SpecUpdateError } from "./SpecUpdate.ts"
 import * as SpecUpdate from "./SpecUpdate.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
-import { currentSnapshot, lineage, snapshotById } from "./TableMetadata.ts"
+import { currentSnapshot, lineage, positionSnapshot, snapshotById } from "./TableMetadata.ts"
 import type { RequirementFailed, TableRequirement } from "./TableRequirement.ts"
 import * as Requirement from "./TableRequirement.ts"
 import type { TableUpdate } from "./TableUpdate.ts"
@@ -169,7 +169,7 @@ export const setSortOrder = (columns: ReadonlyArray<SortChange>): Action<SpecUpd
 /** Drops snapshots; those that are gone already do not matter. Never the current one, nor one that a reference names or the position rests on. */
 export const expire = (snapshotIds: ReadonlyArray<bigint>): Action<UpdateRefused> =>
   updates((metadata) => {
-    const held = positionOf(metadata)?.snapshotId
+    const held = positionSnapshot(metadata)?.snapshotId
     return held !== undefined && snapshotIds.includes(held)
       ? refuse(metadata, "remove-snapshots", `the table's position rests on snapshot ${held}`)
       : Either.right([{ action: "remove-snapshots", snapshotIds }])
@@ -177,12 +177,6 @@ export const expire = (snapshotIds: ReadonlyArray<bigint>): Action<UpdateRefused
 
 const refuse = (metadata: TableMetadata, action: TableUpdate["action"], reason: string) =>
   Either.left(new UpdateRefused({ table: metadata.location, action, reason }))
-
-/** The snapshot from which the table's position is read: the nearest that has one, from `from` back. */
-const positionOf = (metadata: TableMetadata, from = metadata.currentSnapshotId) => {
-  for (const snapshot of lineage(metadata, from)) if (snapshot.summary[positionKey] !== undefined) return snapshot
-  return undefined
-}
 
 export interface ReferenceChange {
   readonly name: string
@@ -225,7 +219,7 @@ export const rollbackTo = (snapshotId: bigint): Action<UpdateRefused> =>
       name,
       reference: { snapshotId: to, type, extra: metadata.refs[name]?.extra ?? {} }
     })
-    const position = positionOf(metadata, snapshotId)
+    const position = positionSnapshot(metadata, snapshotId)
     return Either.right([
       moved(mainBranch, "branch", snapshotId),
       ...(position === undefined ? [] : [moved(positionTag, "tag", position.snapshotId)])

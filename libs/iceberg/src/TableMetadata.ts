@@ -7,6 +7,7 @@ import { invariant } from "@voltlake/domain/Failure"
 import type { PartitionSpec } from "./PartitionSpec.ts"
 import { firstFieldId } from "./PartitionSpec.ts"
 import type { Snapshot, SnapshotReference } from "./Snapshot.ts"
+import { positionKey } from "./Snapshot.ts"
 import { unsorted, type SortOrder } from "./SortOrder.ts"
 import type { TableSchema } from "./Type.ts"
 import { lastColumnId } from "./Type.ts"
@@ -125,6 +126,12 @@ export const lineage = function*(metadata: TableMetadata, from = metadata.curren
     byId.delete(at.snapshotId)
     at = at.parentSnapshotId === undefined ? undefined : byId.get(at.parentSnapshotId)
   }
+}
+
+/** The snapshot from which the table's position is read: the nearest that has one, from `from` (the current one, where not given) back. */
+export const positionSnapshot = (metadata: TableMetadata, from = metadata.currentSnapshotId): Snapshot | undefined => {
+  for (const snapshot of lineage(metadata, from)) if (snapshot.summary[positionKey] !== undefined) return snapshot
+  return undefined
 }
 
 /** An integer property, or the default where it is absent or no integer. */

@@ -90,7 +90,12 @@ export interface TableSwap {
   readonly expected: string
   readonly next: string
   /** Where the table is now; stays as it was where the commit adds no snapshot of ours. */
-  readonly head: Pick<TableHead, "snapshotId" | "position"> | undefined
+  readonly head: NewHead | undefined
+}
+
+export interface NewHead extends Pick<TableHead, "snapshotId" | "position"> {
+  /** The position that the commit found. Below that of the head so far, somebody has rewound the table, and the swap notes that. */
+  readonly found: string | undefined
 }
 
 export interface Swap {
@@ -145,10 +150,14 @@ export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
   /** Moves every table of the swap, in name order, with the heads that are given, and wakes listeners with the tables' names. */
   readonly swap: (swap: Swap) => Effect.Effect<void, CommitConflict | CommitRetired | CatalogError>
   readonly heads: Effect.Effect<ReadonlyArray<TableHead>, CatalogError>
+  /** How often a swap found that the table had been rewound: what was derived from it before the last time is to be derived anew. */
+  readonly epoch: (table: TableIdentifier) => Effect.Effect<number, CatalogError>
   /** Refuses these commits from now on. A swap under way ends first: whoever looks for the commit's snapshot after this sees it or never will. */
   readonly retire: (commitIds: ReadonlyArray<string>) => Effect.Effect<void, CatalogError>
   /** Locations that have been named by no table for at least `ageMs`, oldest first, at most some thousands. */
   readonly expiredFiles: (ageMs: number) => Effect.Effect<ReadonlyArray<string>, CatalogError>
+  /** Puts files on that list that no table names, as from now; those that are on it stay as they are. */
+  readonly unreference: (locations: ReadonlyArray<string>) => Effect.Effect<void, CatalogError>
   /** For files that are deleted. */
   readonly forgetFiles: (locations: ReadonlyArray<string>) => Effect.Effect<void, CatalogError>
 }>() {}

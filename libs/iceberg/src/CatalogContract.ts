@@ -17,7 +17,7 @@ const move = (table: TableIdentifier.TableIdentifier, expected: string, next: st
   table,
   expected,
   next,
-  head: { snapshotId: 8_205_303_700_603_925_274n, position: `{"telemetry_raw-0":"${next}"}` }
+  head: { snapshotId: 8_205_303_700_603_925_274n, position: `{"telemetry_raw-0":"${next}"}`, found: `{"telemetry_raw-0":"${expected}"}` }
 })
 
 const create = (test: string) =>
@@ -113,7 +113,9 @@ export const contract = <E>(name: string, catalog: Layer.Layer<Catalog, E>) =>
         expect(yield* catalog.expiredFiles(3_600_000)).toEqual([])
         yield* catalog.forgetFiles(many.slice(1))
         expect(yield* catalog.expiredFiles(0)).toEqual(["files/0"])
-        yield* catalog.forgetFiles(many.slice(0, 1))
+        yield* catalog.unreference(["files/0", "files/orphan"])
+        expect(yield* catalog.expiredFiles(0)).toEqual(["files/0", "files/orphan"])
+        yield* catalog.forgetFiles(["files/0", "files/orphan"])
       }))
 
     it.effect("makes a namespace once, with properties that can be changed, and drops it empty only", () =>
@@ -140,6 +142,26 @@ export const contract = <E>(name: string, catalog: Layer.Layer<Catalog, E>) =>
           catalog.changeNamespace("spaces", { updates: { a: "b" }, removals: [] })
         ]) expect(yield* Effect.flip(call)).toMatchObject({ _tag: "NamespaceNotFound", namespace: "spaces" })
         expect(yield* catalog.namespaces).not.toContain("spaces")
+      }))
+
+    it.effect("notes that a table was rewound, once for each time, at the next commit that finds it so", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("rewound")
+        const [b, a] = tables("rewound")
+        const found = (swap: TableSwap, position: string | undefined): TableSwap => ({ ...swap, head: { ...swap.head!, found: position } })
+        yield* catalog.swap(swapOf("commit-1", [move(b, "0", "7"), move(a, "0", "7")]))
+        yield* catalog.swap(swapOf("commit-2", [found(move(b, "7", "8"), `{"telemetry_raw-0":"7"}`), move(a, "7", "8")]))
+        expect(yield* catalog.epoch(b)).toBe(0)
+        yield* catalog.swap(swapOf("commit-3", [found(move(b, "8", "6"), `{"telemetry_raw-0":"5","telemetry_raw-1":"9"}`)]))
+        expect(yield* catalog.epoch(b)).toBe(1)
+        expect(yield* catalog.epoch(a)).toBe(0)
+        yield* catalog.swap(swapOf("commit-4", [found(move(b, "6", "7"), `{"telemetry_raw-0":"6"}`)]))
+        expect(yield* catalog.epoch(b)).toBe(1)
+        yield* catalog.swap(swapOf("commit-5", [found(move(b, "7", "9"), undefined)]))
+        expect(yield* catalog.epoch(b)).toBe(2)
+        yield* catalog.renameTable(b, TableIdentifier.make("rewound", "c"))
+        expect(yield* catalog.epoch(TableIdentifier.make("rewound", "c"))).toBe(2)
+        expect(yield* catalog.epoch(b)).toBe(0)
       }))
 
     it.effect("renames a table to a name that is free, with its head", () =>

@@ -1,5 +1,6 @@
 /** A catalog in memory, for tests. Every operation is one synchronous step, so that each is atomic. */
-import { Clock, Effect, Layer } from "effect"
+import { Clock, Effect, Either, Layer } from "effect"
+import * as Position from "@voltlake/domain/Position"
 import type { Properties, Swap, TableHead } from "./Catalog.ts"
 import {
   Catalog,
@@ -18,6 +19,7 @@ interface State {
   readonly namespaces: Map<string, Properties>
   readonly locations: Map<string, string>
   readonly heads: Map<string, TableHead>
+  readonly epochs: Map<string, number>
   readonly unreferencedSinceMs: Map<string, number>
   readonly retired: Set<string>
 }
@@ -25,6 +27,11 @@ interface State {
 const unreference = (state: State, locations: ReadonlyArray<string>, nowMs: number): void => {
   for (const location of locations) if (!state.unreferencedSinceMs.has(location)) state.unreferencedSinceMs.set(location, nowMs)
 }
+
+const positionOf = (text: string | undefined) =>
+  text === undefined ? Position.empty : Either.getOrElse(Position.decode(text), () => Position.empty)
+
+const isBelow = (position: string | undefined, head: string | undefined) => !Position.reached(positionOf(position), positionOf(head))
 
 const swapIn = (
   state: State,
@@ -41,7 +48,10 @@ const swapIn = (
   for (const { table, next, head } of sorted) {
     const name = TableIdentifier.render(table)
     state.locations.set(name, next)
-    if (head !== undefined) state.heads.set(name, { table, ...head, commitId })
+    if (head === undefined) continue
+    const { found, ...now } = head
+    if (isBelow(found, state.heads.get(name)?.position)) state.epochs.set(name, (state.epochs.get(name) ?? 0) + 1)
+    state.heads.set(name, { table, ...now, commitId })
   }
   unreference(state, unreferenced, nowMs)
   return Effect.void
@@ -62,16 +72,19 @@ const take = (state: State, table: TableIdentifier.TableIdentifier) =>
     const [location, head] = [state.locations.get(name), state.heads.get(name)]
     if (location === undefined) return Effect.fail(new TableNotFound({ table: name }))
     state.locations.delete(name)
+    const epoch = state.epochs.get(name) ?? 0
     state.heads.delete(name)
-    return Effect.succeed({ location, head })
+    state.epochs.delete(name)
+    return Effect.succeed({ location, head, epoch })
   })
 
 const rename = (state: State, from: TableIdentifier.TableIdentifier, to: TableIdentifier.TableIdentifier) =>
   Effect.suspend((): Effect.Effect<void, TableNotFound | TableAlreadyExists> => {
     const name = TableIdentifier.render(to)
     if (state.locations.has(name)) return Effect.fail(new TableAlreadyExists({ table: name }))
-    return Effect.map(take(state, from), ({ head, location }) => {
+    return Effect.map(take(state, from), ({ epoch, head, location }) => {
       state.locations.set(name, location)
+      state.epochs.set(name, epoch)
       if (head !== undefined) state.heads.set(name, { ...head, table: to })
     })
   })
@@ -81,6 +94,7 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
     namespaces: new Map(),
     locations: new Map(),
     heads: new Map(),
+    epochs: new Map(),
     unreferencedSinceMs: new Map(),
     retired: new Set()
   }
@@ -126,6 +140,7 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
     renameTable: (from, to) => rename(state, from, to),
     swap: (swap) => Effect.flatMap(Clock.currentTimeMillis, (nowMs) => swapIn(state, swap, nowMs)),
     heads: Effect.sync(() => Array.from(state.heads.values())),
+    epoch: (table) => Effect.sync(() => state.epochs.get(TableIdentifier.render(table)) ?? 0),
     retire: (commitIds) => Effect.sync(() => commitIds.forEach((id) => state.retired.add(id))),
     expiredFiles: (ageMs) =>
       Effect.map(Clock.currentTimeMillis, (nowMs) =>
@@ -134,6 +149,7 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
           .sort(([, a], [, b]) => a - b)
           .slice(0, expiredFilesMax)
           .map(([location]) => location)),
+    unreference: (locations) => Effect.map(Clock.currentTimeMillis, (nowMs) => unreference(state, locations, nowMs)),
     forgetFiles: (locations) =>
       Effect.sync(() => locations.forEach((location) => state.unreferencedSinceMs.delete(location)))
   }

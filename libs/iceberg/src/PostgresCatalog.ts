@@ -55,6 +55,13 @@ const statements = [
     position jsonb,
     commit_id text NOT NULL,
     updated_at timestamptz NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS lake.table_rewind (
+    table_name text NOT NULL,
+    epoch int NOT NULL,
+    from_position jsonb NOT NULL,
+    to_position jsonb NOT NULL,
+    noted_at timestamptz NOT NULL,
+    PRIMARY KEY (table_name, epoch))`,
   `CREATE TABLE IF NOT EXISTS lake.unreferenced_file (location text PRIMARY KEY, since timestamptz NOT NULL)`,
   `CREATE INDEX IF NOT EXISTS unreferenced_file_since ON lake.unreferenced_file (since)`,
   `CREATE TABLE IF NOT EXISTS lake.retired_commit (commit_id text PRIMARY KEY)`
@@ -115,9 +122,18 @@ const swapTable = (sql: SqlClient, swap: TableSwap) =>
     })
   })
 
+/** One statement: both parts of it see the head as it was before. */
 const writeHeads = (sql: SqlClient, commitId: string, tables: ReadonlyArray<TableSwap>) =>
   Effect.forEach(tables, ({ head, table }) =>
     head === undefined ? Effect.void : sql`
+      WITH found AS (SELECT coalesce(${head.found ?? null}::jsonb, '{}') AS position), noted AS (
+        INSERT INTO lake.table_rewind (table_name, epoch, from_position, to_position, noted_at)
+        SELECT head.table_name, (SELECT count(*) + 1 FROM lake.table_rewind AS before WHERE before.table_name = head.table_name),
+          head.position, found.position, now()
+        FROM lake.table_head AS head, found
+        WHERE head.table_name = ${TableIdentifier.render(table)} AND EXISTS (
+          SELECT 1 FROM jsonb_each_text(head.position) AS reached
+          WHERE reached.value::bigint > coalesce((found.position ->> reached.key)::bigint, 0)))
       INSERT INTO lake.table_head (table_name, snapshot_id, position, commit_id, updated_at)
       VALUES (${TableIdentifier.render(table)}, ${String(head.snapshotId)}::bigint,
         ${head.position ?? null}::jsonb, ${commitId}, now())
@@ -227,6 +243,7 @@ const dropTable = (sql: SqlClient, table: TableIdentifier.TableIdentifier, unref
       RETURNING 1`
     if (dropped.length === 0) return yield* new TableNotFound({ table: name })
     yield* sql`DELETE FROM lake.table_head WHERE table_name = ${name}`
+    yield* sql`DELETE FROM lake.table_rewind WHERE table_name = ${name}`
     yield* writeUnreferenced(sql, unreferenced)
   }).pipe(transaction(sql, "dropTable"))
 
@@ -247,6 +264,7 @@ const renameTable = (sql: SqlClient, from: TableIdentifier.TableIdentifier, to: 
       DELETE FROM iceberg_tables
       WHERE catalog_name = ${catalogName} AND table_namespace = ${from.namespace} AND table_name = ${from.name}`
     yield* sql`UPDATE lake.table_head SET table_name = ${name} WHERE table_name = ${old}`
+    yield* sql`UPDATE lake.table_rewind SET table_name = ${name} WHERE table_name = ${old}`
   }).pipe(transaction(sql, "renameTable"))
 
 const metadataLocation = (sql: SqlClient, table: TableIdentifier.TableIdentifier) =>
@@ -331,6 +349,13 @@ export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Eff
     ),
     swap: Effect.fn("PostgresCatalog.swap")((swap: Swap) => swapAll(sql, swap)),
     heads: heads(sql),
+    epoch: Effect.fn("PostgresCatalog.epoch")((table: TableIdentifier.TableIdentifier) =>
+      sql<{ readonly epoch: number }>`
+        SELECT count(*)::int AS epoch FROM lake.table_rewind WHERE table_name = ${TableIdentifier.render(table)}`.pipe(
+        orCatalogError("epoch"),
+        Effect.map((rows) => rows[0]?.epoch ?? 0)
+      )
+    ),
     retire: Effect.fn("PostgresCatalog.retire")((commitIds: ReadonlyArray<string>) => retire(sql, commitIds)),
     expiredFiles: Effect.fn("PostgresCatalog.expiredFiles")((ageMs: number) =>
       sql<{ readonly location: string }>`
@@ -339,6 +364,9 @@ export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Eff
         orCatalogError("expiredFiles"),
         Effect.map((rows) => rows.map((row) => row.location))
       )
+    ),
+    unreference: Effect.fn("PostgresCatalog.unreference")((locations: ReadonlyArray<string>) =>
+      writeUnreferenced(sql, locations).pipe(orCatalogError("unreference"))
     ),
     forgetFiles: Effect.fn("PostgresCatalog.forgetFiles")((locations: ReadonlyArray<string>) =>
       Effect.forEach(chunks(locations), (chunk) =>

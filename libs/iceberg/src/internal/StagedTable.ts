@@ -144,7 +144,11 @@ export const stage = Effect.fnUntraced(function*<E>(
       next,
       head: newest === undefined
         ? undefined
-        : { snapshotId: newest.snapshot.snapshotId, position: newest.snapshot.summary[positionKey] }
+        : {
+          snapshotId: newest.snapshot.snapshotId,
+          position: newest.snapshot.summary[positionKey],
+          found: NewSnapshot.inherited(table.metadata)[positionKey]
+        }
     },
     snapshot: newest?.snapshot,
     metadata,

@@ -108,23 +108,23 @@ const decodeText = (bytes: Uint8Array): string | undefined => {
 }
 
 /** A value not above any that it stood for: cut where it is long. */
-export const truncateLower = (type: PrimitiveType, value: SingleValue): SingleValue => {
-  if (type.type === "string") return Array.from(value as string).slice(0, truncateLength).join("")
-  if (type.type === "binary") return (value as Uint8Array).slice(0, truncateLength)
+export const truncateLower = (type: PrimitiveType, value: SingleValue, length = truncateLength): SingleValue => {
+  if (type.type === "string") return Array.from(value as string).slice(0, length).join("")
+  if (type.type === "binary") return (value as Uint8Array).slice(0, length)
   return value
 }
 
 /** A value not below any that it stood for: cut and counted up where it is long; undefined where there is no such short value. */
-export const truncateUpper = (type: PrimitiveType, value: SingleValue): SingleValue | undefined => {
-  if (type.type === "string") return truncateTextUpper(value as string)
-  if (type.type === "binary") return truncateBytesUpper(value as Uint8Array)
+export const truncateUpper = (type: PrimitiveType, value: SingleValue, length = truncateLength): SingleValue | undefined => {
+  if (type.type === "string") return truncateTextUpper(value as string, length)
+  if (type.type === "binary") return truncateBytesUpper(value as Uint8Array, length)
   return value
 }
 
-const truncateTextUpper = (value: string): string | undefined => {
+const truncateTextUpper = (value: string, length: number): string | undefined => {
   const points = Array.from(value)
-  if (points.length <= truncateLength) return value
-  for (let index = truncateLength - 1; index >= 0; index--) {
+  if (points.length <= length) return value
+  for (let index = length - 1; index >= 0; index--) {
     const next = nextCodePoint(points[index]!.codePointAt(0)!)
     if (next !== undefined) return points.slice(0, index).join("") + String.fromCodePoint(next)
   }
@@ -135,9 +135,9 @@ const truncateTextUpper = (value: string): string | undefined => {
 const nextCodePoint = (point: number): number | undefined =>
   point >= 0x10ffff ? undefined : point + 1 >= 0xd800 && point + 1 <= 0xdfff ? 0xe000 : point + 1
 
-const truncateBytesUpper = (value: Uint8Array): Uint8Array | undefined => {
-  if (value.length <= truncateLength) return value
-  for (let index = truncateLength - 1; index >= 0; index--) {
+const truncateBytesUpper = (value: Uint8Array, length: number): Uint8Array | undefined => {
+  if (value.length <= length) return value
+  for (let index = length - 1; index >= 0; index--) {
     if (value[index]! < 0xff) {
       const out = value.slice(0, index + 1)
       out[index] = value[index]! + 1

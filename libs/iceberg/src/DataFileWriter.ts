@@ -14,6 +14,7 @@ import type { DataFile } from "./DataFile.ts"
 import * as FieldIdsSql from "./FieldIdsSql.ts"
 import { metrics } from "./FromEngineStats.ts"
 import * as RandomId from "./internal/RandomId.ts"
+import * as MetricsMode from "./MetricsMode.ts"
 import type { Partition } from "./PartitionSpec.ts"
 import * as PartitionSpec from "./PartitionSpec.ts"
 import { LocationForeign } from "./TableFiles.ts"
@@ -75,7 +76,7 @@ export const write = Effect.fn("DataFileWriter.write")(function*(
       partition: request.partition,
       recordCount: written.rowCount,
       fileSizeInBytes: written.sizeBytes,
-      ...metrics(schema, written),
+      ...metrics(schema, written, (path) => MetricsMode.of(metadata, path)),
       keyMetadata: undefined,
       splitOffsets: undefined,
       equalityIds: undefined,

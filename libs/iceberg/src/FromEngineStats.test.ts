@@ -3,6 +3,7 @@ import fc from "fast-check"
 import type { ColumnStats, WrittenFile } from "@voltlake/query-engine/QueryEngine"
 import { decode } from "./BoundsBinary.ts"
 import { metrics, parseValue } from "./FromEngineStats.ts"
+import * as MetricsMode from "./MetricsMode.ts"
 import * as Fixture from "./test/TableFixture.ts"
 import * as Type from "./Type.ts"
 
@@ -118,3 +119,20 @@ it("gives each column's metrics under its field id", () => {
   expect(Object.is(decode(Type.double, found.lowerBounds.get(13)!), -0)).toBe(true)
   expect(Object.is(decode(Type.double, found.upperBounds.get(13)!), 0)).toBe(true)
 })
+
+const modes: ReadonlyArray<readonly [string, Readonly<Record<string, string>>, object]> = [
+  ["none of a column", { "write.metadata.metrics.column.topic": "none" }, { count: undefined, upper: undefined }],
+  ["counts only", { "write.metadata.metrics.default": "counts" }, { count: 10n, upper: undefined }],
+  ["short bounds", { "write.metadata.metrics.default": "truncate(2)" }, { count: 10n, upper: "z{" }],
+  ["whole bounds", { "write.metadata.metrics.default": "none", "write.metadata.metrics.column.topic": "full" }, { count: 10n, upper: "z".repeat(20) }],
+  ["what is the default, where the mode is unknown", { "write.metadata.metrics.default": "truncate(0)" }, { count: 10n, upper: `${"z".repeat(15)}{` }]
+]
+
+for (const [what, properties, expected] of modes) {
+  it(`keeps ${what} where the table says so`, () => {
+    const topic = { ...stats({ min: "a", max: "z".repeat(20) }), valueCount: 10n }
+    const found = metrics(Fixture.schema, written({ topic }), (path) => MetricsMode.of({ properties }, path))
+    const upper = found.upperBounds.get(1)
+    expect({ count: found.valueCounts.get(1), upper: upper && decode(Type.string, upper) }).toEqual(expected)
+  })
+}

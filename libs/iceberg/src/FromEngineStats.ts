@@ -5,6 +5,7 @@
 import type { ColumnStats, WrittenFile } from "@voltlake/query-engine/QueryEngine"
 import { encode, truncateLower, truncateUpper } from "./BoundsBinary.ts"
 import type { DataFile } from "./DataFile.ts"
+import { defaultMode, type MetricsMode } from "./MetricsMode.ts"
 import { floorDiv, type SingleValue } from "./SingleValue.ts"
 import type { Leaf, PrimitiveType, TableSchema } from "./Type.ts"
 import { leaves } from "./Type.ts"
@@ -14,8 +15,12 @@ export type Metrics = Pick<
   "columnSizes" | "valueCounts" | "nullValueCounts" | "nanValueCounts" | "lowerBounds" | "upperBounds"
 >
 
-/** Metrics of every column that the schema and the file both know. */
-export const metrics = (schema: TableSchema, written: WrittenFile): Metrics => {
+/** Metrics of every column that the schema and the file both know, as far as `modeOf` its path has them kept. */
+export const metrics = (
+  schema: TableSchema,
+  written: WrittenFile,
+  modeOf: (path: string) => MetricsMode = () => defaultMode
+): Metrics => {
   const columnSizes = new Map<number, bigint>()
   const valueCounts = new Map<number, bigint>()
   const nullValueCounts = new Map<number, bigint>()
@@ -24,12 +29,14 @@ export const metrics = (schema: TableSchema, written: WrittenFile): Metrics => {
   const upperBounds = new Map<number, Uint8Array>()
   for (const leaf of leaves(schema)) {
     const stats = written.columns.get(leaf.path)
-    if (stats === undefined) continue
+    const mode = modeOf(leaf.path)
+    if (stats === undefined || mode.type === "none") continue
     columnSizes.set(leaf.id, stats.sizeBytes)
     valueCounts.set(leaf.id, stats.valueCount)
     nullValueCounts.set(leaf.id, stats.nullCount)
     if (stats.nanCount !== undefined && isFloating(leaf.type)) nanValueCounts.set(leaf.id, stats.nanCount)
-    const bounds = columnBounds(leaf, stats)
+    if (mode.type === "counts") continue
+    const bounds = columnBounds(leaf, stats, mode.length)
     if (bounds.lower !== undefined) lowerBounds.set(leaf.id, bounds.lower)
     if (bounds.upper !== undefined) upperBounds.set(leaf.id, bounds.upper)
   }
@@ -40,15 +47,16 @@ const isFloating = (type: PrimitiveType) => type.type === "float" || type.type =
 
 const columnBounds = (
   leaf: Leaf,
-  stats: ColumnStats
+  stats: ColumnStats,
+  length: number
 ): { readonly lower: Uint8Array | undefined; readonly upper: Uint8Array | undefined } => {
   // Bounds of what lists and maps hold have no defined meaning for readers that prune rows.
   if (leaf.repeated) return { lower: undefined, upper: undefined }
   const low = stats.min === undefined ? undefined : parseValue(leaf.type, stats.min)
   const high = stats.max === undefined ? undefined : parseValue(leaf.type, stats.max)
-  const upper = high === undefined ? undefined : truncateUpper(leaf.type, zero(high, 0))
+  const upper = high === undefined ? undefined : truncateUpper(leaf.type, zero(high, 0), length)
   return {
-    lower: low === undefined ? undefined : encode(leaf.type, truncateLower(leaf.type, zero(low, -0))),
+    lower: low === undefined ? undefined : encode(leaf.type, truncateLower(leaf.type, zero(low, -0), length)),
     upper: upper === undefined ? undefined : encode(leaf.type, upper)
   }
 }

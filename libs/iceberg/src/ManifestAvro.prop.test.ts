@@ -172,3 +172,29 @@ it("answers an error for every cut and for every damaged end of a block, and nev
   flipped[flipped.length - 1]! ^= 1
   expect(Either.isLeft(ManifestListAvro.decode(flipped, "l"))).toBe(true)
 })
+
+it("answers an error for every cut of a manifest and for one that is none, also where only some entries are wanted", () => {
+  const entries = fc.sample(entry, { numRuns: 3, seed: 2 })
+  const bytes = ManifestAvro.encode({ specId: 7, content: "data", entries }, context, sync)
+  const reads = [undefined, () => true, () => false]
+  for (let length = 0; length < bytes.length; length += 7) {
+    for (const wants of reads) {
+      const cut = ManifestAvro.decode(bytes.subarray(0, length), spec, [schema], "memory://m", wants)
+      if (Either.isRight(cut)) expect(cut.right.entries).toEqual([])
+      else expect(cut.left).toMatchObject({ _tag: "TableFileInvalid", location: "memory://m" })
+    }
+  }
+  const list = ManifestListAvro.encode([fc.sample(manifestFile, { numRuns: 1, seed: 1 })[0]!], owner, sync)
+  for (const wants of reads) {
+    expect(Either.getOrThrow(Either.flip(ManifestAvro.decode(list, spec, [schema], "l", wants)))).toMatchObject({ _tag: "TableFileInvalid" })
+  }
+})
+
+it("reads of a manifest exactly the entries that are wanted", () => {
+  fc.assert(fc.property(fc.array(entry, { maxLength: 5 }), (entries) => {
+    const written = ManifestAvro.encode({ specId: 7, content: "data", entries }, context, sync)
+    const wants = (head: ManifestAvro.EntryHead) => head.status !== "deleted" && (head.sequenceNumber ?? 0n) >= 0n
+    const found = Either.getOrThrow(ManifestAvro.decode(written, spec, [schema], "m", wants)).entries
+    expect(found).toEqual(entries.filter((one) => wants({ ...one, partition: one.dataFile.partition })))
+  }))
+})

@@ -98,7 +98,7 @@ const stagesWhereMissing = (home: Stages.Home) =>
 const waitForGold = Effect.fnUntraced(function*(ends: Position.Position) {
   const sql = yield* PgClient.PgClient
   const health = yield* StageHealth
-  const lagNow = Effect.map(GoldProgress.read(sql), (progress) => Position.lag(Progress.position(progress), ends))
+  const lagNow = Effect.map(GoldProgress.read(sql), ({ progress }) => Position.lag(Progress.position(progress), ends))
   const say = Effect.flatMap(lagNow, (lag) =>
     Effect.logInfo("waiting for events to get to gold").pipe(Effect.annotateLogs({ left: lag })))
   const done = Effect.gen(function*() {

@@ -30,7 +30,7 @@ const rowsOf = (progress: Progress.Progress) => Progress.total(progress, "rows")
 export const read = Effect.fn("LakeStatus.read")(function*(topic: string) {
   const sql = yield* SqlClient.SqlClient
   const log = yield* EventLog
-  const gold = yield* GoldProgress.read(sql)
+  const { progress: gold } = yield* GoldProgress.read(sql)
   const silver = (yield* LakeTables.load(telemetryClean)).progress
   const raw = yield* LakeTables.load(telemetryRaw)
   const bronze = raw.progress

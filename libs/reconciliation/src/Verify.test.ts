@@ -96,7 +96,7 @@ const cases: ReadonlyArray<readonly [string, Damage, ReadonlyArray<string>]> = [
     "bronze: offsets read beyond the stage before = 0"
   ]],
   ["bronze was rewound below silver", rewrite(telemetryRaw, same, counted((p) => ({ position: p.position - 5n, rows: p.rows - 5n }))), [
-    "silver: offsets read beyond the stage before = 0"
+    "bronze.telemetry_raw, telemetry_raw-0: rows in the table = counter rows"
   ]],
   ["a count of gold was changed", sql(`UPDATE gold_vehicle_minute_metrics SET event_count = event_count + 1
       WHERE (vehicle_id, minute_ts) = (SELECT vehicle_id, minute_ts FROM gold_vehicle_minute_metrics LIMIT 1)`), [
@@ -107,7 +107,7 @@ const cases: ReadonlyArray<readonly [string, Damage, ReadonlyArray<string>]> = [
   ]],
   ["gold's counter was changed", Effect.gen(function*() {
     const client = yield* SqlClient.SqlClient
-    const [[key, first], ...rest] = Array.from(yield* GoldProgress.read(client)) as [[string, Progress.PartitionProgress]]
+    const [[key, first], ...rest] = Array.from((yield* GoldProgress.read(client)).progress) as [[string, Progress.PartitionProgress]]
     const changed = new Progress.PartitionProgress({ ...first!, rows: first!.rows - 1n, skipped: first!.skipped + 1n })
     yield* GoldProgress.write(client, new Map([[key!, changed], ...rest]))
   }), [

@@ -45,6 +45,6 @@ export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: 
   const manifests = added.manifests.map(({ description }) => ({ ...description, sequenceNumber, minSequenceNumber: sequenceNumber }))
   yield* files.putManifestList(manifestList, manifests, snapshot)
   yield* files.putMetadata(next, updated.metadata)
-  const swap = { table: identifier, expected: metadataLocation, next, head: { snapshotId: snapshot.snapshotId, position: undefined, found: undefined } }
+  const swap = { table: identifier, expected: metadataLocation, next, head: undefined }
   yield* (yield* Catalog).swap({ commitId, tables: [swap], unreferenced: [] })
 })

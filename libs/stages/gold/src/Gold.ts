@@ -5,7 +5,7 @@
  * first locks the position and compares it with where its range starts, so of two gold processes that read the same rows one merges.
  */
 import { PgClient } from "@effect/sql-pg"
-import { Config, Effect, Either } from "effect"
+import { Config, Effect, Either, Ref, Schema } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { Wakeups } from "@voltlake/connectors/Wakeups"
@@ -13,6 +13,8 @@ import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
 import { signals } from "@voltlake/domain/TelemetryEvent"
+import { Catalog } from "@voltlake/iceberg/Catalog"
+import { render } from "@voltlake/iceberg/TableIdentifier"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
@@ -90,11 +92,33 @@ export const checkAgainstSilver = (
   return Either.right(undefined)
 }
 
+/** Another process began gold anew while this one read silver as it was before. Nothing was merged. */
+export class SilverRewound extends Schema.TaggedError<SilverRewound>()("SilverRewound", { silverEpoch: Schema.Number }) {
+  override get message() {
+    return `silver was rewound, and gold begun anew for its epoch ${this.silverEpoch}`
+  }
+}
+
+/**
+ * Empties gold, to be filled again from silver's beginning: its aggregates cannot be taken back row by row. Until it has caught up, whoever asks sees
+ * what has been read so far.
+ */
+const rebuild = Effect.fnUntraced(function*(sql: PgClient.PgClient, silverEpoch: number) {
+  yield* Effect.logWarning("silver was rewound: gold is filled again from its beginning").pipe(Effect.annotateLogs({ silverEpoch }))
+  yield* transaction(Effect.gen(function*() {
+    const now = yield* GoldProgress.lock(sql)
+    if (now.silverEpoch >= silverEpoch) return
+    yield* sql`TRUNCATE gold_vehicle_minute_metrics, gold_fleet_minute_metrics, vehicle_signal_latest`
+    yield* GoldProgress.restart(sql, silverEpoch)
+  }))
+})
+
 const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "gold", reason, remedy })
 
-const merge = Effect.fnUntraced(function*(sql: PgClient.PgClient, partials: Partials, silver: Progress.Progress) {
+const merge = Effect.fnUntraced(function*(sql: PgClient.PgClient, partials: Partials, silver: Progress.Progress, silverEpoch: number) {
   yield* transaction(Effect.gen(function*() {
-    const progress = yield* GoldProgress.lock(sql)
+    const { progress, silverEpoch: now } = yield* GoldProgress.lock(sql)
+    if (now !== silverEpoch) return yield* new SilverRewound({ silverEpoch: now })
     const next = yield* Progress.advance(progress, partials.ranges)
     yield* checkAgainstSilver(next, silver)
     for (const text of partials.vehicleMinutes) yield* sql.unsafe(PartialsSql.mergeVehicleMinutes, [text])
@@ -108,21 +132,40 @@ const merge = Effect.fnUntraced(function*(sql: PgClient.PgClient, partials: Part
 /** Notified when gold has moved. */
 export const goldChannel = "voltlake_gold"
 
+const rewoundMessage = `${qualifiedName(telemetryClean)} was rewound: gold is filled again once silver has committed anew`
+
 /** Builds the stage. Holds one engine connection for its scope. */
 export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
   const engine = yield* QueryEngine
   const sql = yield* PgClient.PgClient
   const wakeups = yield* Wakeups
+  const catalog = yield* Catalog
+  const held = yield* Ref.make<ReadonlyArray<string>>([])
   const connection = yield* engine.connect
   yield* LakeTables.ensure(telemetryClean)
 
+  /** How far our own commits have brought silver, whatever became of it since. */
+  const headOfSilver = Effect.map(catalog.heads, (heads) => {
+    const text = heads.find(({ table }) => render(table) === qualifiedName(telemetryClean))?.position
+    return text === undefined ? Position.empty : Either.getOrElse(Position.decode(text), () => Position.empty)
+  })
+
   const step = Effect.gen(function*() {
-    const progress = yield* GoldProgress.read(sql)
+    const { progress, silverEpoch } = yield* GoldProgress.read(sql)
+    const epoch = yield* catalog.epoch(LakeTables.identifier(telemetryClean))
+    if (epoch > silverEpoch) {
+      yield* rebuild(sql, epoch)
+      return "advanced" satisfies Outcome
+    }
     const silver = yield* LakeTables.load(telemetryClean)
     const end = Progress.position(silver.progress)
-    if (!Position.reached(end, Progress.position(progress))) {
+    const isAhead = !Position.reached(end, Progress.position(progress))
+    const isRewound = isAhead && Position.reached(yield* headOfSilver, Progress.position(progress))
+    yield* Ref.set(held, isRewound ? [rewoundMessage] : [])
+    if (isRewound) return "idle" satisfies Outcome
+    if (isAhead) {
       return yield* stopFor(
-        "gold has read further than silver is: silver was rewound, or the database belongs to another lake",
+        "gold has read further than silver ever was: the database belongs to another lake",
         "Gold must be rebuilt from silver: empty its tables and lake.gold_progress."
       )
     }
@@ -133,7 +176,7 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     if (ranges.length === 0) return "idle" satisfies Outcome
     const rows = yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges)
     const partials = yield* reduce(connection, rows, ranges)
-    yield* merge(sql, partials, silver.progress)
+    yield* merge(sql, partials, silver.progress, silverEpoch)
     yield* StageMetrics.counted("gold", partials.ranges, waiting)
     return "advanced" satisfies Outcome
   }).pipe(
@@ -142,5 +185,5 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     Effect.withSpan("Gold.step")
   )
 
-  return makeStage("gold", step, wakeups.of(qualifiedName(telemetryClean)))
+  return makeStage("gold", step, wakeups.of(qualifiedName(telemetryClean)), Ref.get(held))
 })

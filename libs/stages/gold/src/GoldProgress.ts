@@ -4,18 +4,33 @@ import { Effect, Either } from "effect"
 import { invariant } from "@voltlake/domain/Failure"
 import * as Progress from "@voltlake/domain/Progress"
 
-const decode = (rows: ReadonlyArray<{ readonly progress: string }>): Progress.Progress => {
-  const row = rows[0]
-  invariant(row !== undefined, "the migrations make gold's row")
-  return Either.getOrThrow(Progress.decode(row.progress))
+export interface GoldProgress {
+  readonly progress: Progress.Progress
+  /** Silver's epoch that it counts in: what was read before silver was rewound is no part of it. */
+  readonly silverEpoch: number
 }
 
-export const read = (sql: SqlClient.SqlClient): Effect.Effect<Progress.Progress, SqlError.SqlError> =>
-  Effect.map(sql<{ readonly progress: string }>`SELECT progress FROM lake.gold_progress`, decode)
+interface Row {
+  readonly progress: string
+  readonly silver_epoch: number
+}
+
+const decode = (rows: ReadonlyArray<Row>): GoldProgress => {
+  const row = rows[0]
+  invariant(row !== undefined, "the migrations make gold's row")
+  return { progress: Either.getOrThrow(Progress.decode(row.progress)), silverEpoch: row.silver_epoch }
+}
+
+export const read = (sql: SqlClient.SqlClient): Effect.Effect<GoldProgress, SqlError.SqlError> =>
+  Effect.map(sql<Row>`SELECT progress, silver_epoch FROM lake.gold_progress`, decode)
 
 /** Locks the row until the transaction ends: of two gold processes one waits here, and then finds its range taken. */
-export const lock = (sql: SqlClient.SqlClient): Effect.Effect<Progress.Progress, SqlError.SqlError> =>
-  Effect.map(sql<{ readonly progress: string }>`SELECT progress FROM lake.gold_progress FOR UPDATE`, decode)
+export const lock = (sql: SqlClient.SqlClient): Effect.Effect<GoldProgress, SqlError.SqlError> =>
+  Effect.map(sql<Row>`SELECT progress, silver_epoch FROM lake.gold_progress FOR UPDATE`, decode)
 
 export const write = (sql: SqlClient.SqlClient, progress: Progress.Progress): Effect.Effect<void, SqlError.SqlError> =>
   Effect.asVoid(sql`UPDATE lake.gold_progress SET progress = ${Progress.encode(progress)}`)
+
+/** From the beginning, in this epoch of silver. */
+export const restart = (sql: SqlClient.SqlClient, silverEpoch: number): Effect.Effect<void, SqlError.SqlError> =>
+  Effect.asVoid(sql`UPDATE lake.gold_progress SET progress = ${Progress.encode(Progress.empty)}, silver_epoch = ${silverEpoch}`)

@@ -59,4 +59,7 @@ COMMENT ON TABLE lake.gold_progress IS 'How far gold has read silver, moved in t
 INSERT INTO lake.gold_progress (progress) VALUES ('{}');
 `
 
-export const migrations = [fromSql("gold/create-minute-metrics", tables)]
+export const migrations = [
+  fromSql("gold/create-minute-metrics", tables),
+  fromSql("gold/silver-epoch", "ALTER TABLE lake.gold_progress ADD COLUMN silver_epoch integer NOT NULL DEFAULT 0")
+]

@@ -108,7 +108,7 @@ const countRanges = Effect.fnUntraced(function*(connection: Connection, ranges: 
 
 /**
  * Silver's offsets without a bronze row must be those that bronze itself counted as skipped or lost: never more, and exactly those where silver has
- * caught up. Otherwise bronze rows are missing.
+ * caught up. Otherwise bronze rows are missing. What bronze lost when it was rolled back silver may have read before.
  */
 export const checkAgainstBronze = (
   silver: Progress.Progress,
@@ -116,9 +116,10 @@ export const checkAgainstBronze = (
 ): Either.Either<void, Progress.EquationBreach> => {
   for (const [key, upstream] of bronze) {
     const own = silver.get(key)
-    if (own === undefined) continue
+    // Bronze that was rewound catches up with silver first.
+    if (own === undefined || own.position > upstream.position) continue
     const expected = upstream.skipped + upstream.lost
-    if (own.skipped > expected || (own.position === upstream.position && own.skipped !== expected)) {
+    if (own.skipped > expected || (own.position === upstream.position && own.skipped < upstream.skipped)) {
       return Either.left(
         new Progress.EquationBreach({
           subject: `silver, ${key}`,

@@ -94,7 +94,8 @@ export const overwrite = ({ added, readAt, removed }: Overwrite): Action<Rewrite
 export const deleteFiles = (removed: ReadonlyArray<DataFile>): Action<RewriteStale> => overwrite({ removed, added: [] })
 
 export interface Rewrite {
-  readonly replaced: ReadonlyArray<SequencedFile>
+  /** With the delete files that were applied in reading them. */
+  readonly replaced: ReadonlyArray<SequencedFile & { readonly deletes?: ReadonlyArray<SequencedFile> }>
   /** The same rows, without those that delete files took out. */
   readonly added: ReadonlyArray<DataFile>
   /** See {@link FilesAction.readAt}. */
@@ -103,7 +104,8 @@ export interface Rewrite {
 
 /**
  * The same rows in other files. The new files' rows count as having come with the youngest of the old ones: readers that ask for what came after that
- * need not look, and deletes after it still apply.
+ * need not look, and deletes after it still apply. Where deletes were applied the rows count as of the snapshot that was read, so that those do not
+ * apply again.
  */
 export const rewrite = ({ added, readAt, replaced }: Rewrite): Action<RewriteStale> => ({
   ...none,
@@ -111,7 +113,7 @@ export const rewrite = ({ added, readAt, replaced }: Rewrite): Action<RewriteSta
   operation: "replace",
   added,
   removed: replaced.map(({ file }) => file),
-  sequenceNumber: replaced.reduce((youngest, { sequenceNumber }) => (sequenceNumber > youngest ? sequenceNumber : youngest), 0n),
+  sequenceNumber: replaced.some(({ deletes = [] }) => deletes.length > 0) ? readAt : replaced.reduce((youngest, { sequenceNumber }) => (sequenceNumber > youngest ? sequenceNumber : youngest), 0n),
   readAt,
   refuse: orStale
 })

@@ -8,6 +8,8 @@ import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
+import * as Compaction from "@voltlake/maintenance/Compaction"
+import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
 import * as HealthServer from "./HealthServer.ts"
@@ -24,7 +26,9 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     silver: Silver.settingsConfig,
     gold: Gold.settingsConfig,
     cleaner: Cleaner.settingsConfig,
+    compaction: Compaction.settingsConfig,
     listen: listenConfig,
+    catalog: CatalogSettings.settingsConfig,
     adapters
   }))
 export type Settings = Effect.Effect.Success<typeof settingsConfig>

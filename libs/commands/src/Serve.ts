@@ -1,10 +1,11 @@
 /** One part of the lake in a process of its own. It waits for servers that are away, and tells its health. */
-import { Console, Duration, Effect, Metric, Schedule } from "effect"
+import { Console, Duration, Effect, Metric, Option, Schedule } from "effect"
 import { fileURLToPath } from "node:url"
 import * as ConsoleServer from "@voltlake/console/ConsoleServer"
 import * as DataDir from "@voltlake/adapters/DataDir"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
+import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as LakeStatus from "@voltlake/reconciliation/LakeStatus"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
 import * as Lake from "./Lake.ts"
@@ -32,7 +33,21 @@ export const ingestor = serve("ingest", ({ settings }) =>
   patiently("ingest", Effect.provide(Effect.zipRight(begun("ingest"), Simulator.run(settings.simulator)), Ingest.layer(settings.ingest))))
 
 /** The page's files stand beside the bundle that this module is part of. */
-export const pageFolder = fileURLToPath(new URL("./web/", import.meta.url))
+const pageFolder = fileURLToPath(new URL("./web/", import.meta.url))
+
+/** Serves page, API and REST catalog at this port. Whoever may use the page may read through the catalog. */
+export const servePage = ({ adapters, catalog, ingest, listen }: Lake.Settings, port: number) =>
+  ConsoleServer.serve({
+    host: listen.host,
+    port,
+    token: listen.token,
+    catalog: {
+      tokens: { read: [...Option.toArray(catalog.readToken), ...Option.toArray(listen.token)], write: catalog.writeToken },
+      client: CatalogSettings.clientProperties(Option.map(adapters.s3, ({ settings }) => settings), catalog)
+    },
+    topic: ingest.topic,
+    pageFolder
+  })
 
 const lag = Metric.gauge("lake_lag_offsets", { description: "Offsets that the stage has not committed yet, over all processes", bigint: true })
 const rows = Metric.gauge("lake_rows", { description: "Rows that the stage has written since the lake began", bigint: true })
@@ -53,12 +68,11 @@ const measure = (topic: string) =>
     Effect.repeat(Schedule.spaced(measureEvery))
   )
 
-/** Serves the page and its API until interrupted. */
+/** Serves the page, its API and the REST catalog until interrupted. */
 export const consolePage = Effect.flatMap(portConfig, (port) =>
   serve("console", ({ settings }) =>
     Effect.scoped(Effect.gen(function*() {
-      const { host, token } = settings.listen
-      const address = yield* ConsoleServer.serve({ host, port, token, topic: settings.ingest.topic, pageFolder })
+      const address = yield* servePage(settings, port)
       yield* Console.log(`The page is at ${address}`)
       yield* begun("console")
       yield* measure(settings.ingest.topic)

@@ -1,13 +1,12 @@
 /** `voltlake start`: every stage, the page and a source in one process. */
 import { Console, Effect } from "effect"
-import * as ConsoleServer from "@voltlake/console/ConsoleServer"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Stage from "@voltlake/stage-runner/Stage"
 import * as HealthServer from "./HealthServer.ts"
 import * as Lake from "./Lake.ts"
-import { pageFolder } from "./Serve.ts"
+import { servePage } from "./Serve.ts"
 import * as Stages from "./Stages.ts"
 
 export interface StartOptions {
@@ -20,9 +19,8 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
   const { ingest: settings, simulator } = home.settings
   const stages = yield* Effect.forEach(Stages.names, (stage) => Stages.claim(stage, home))
   const ingest = yield* Ingest.make(settings)
-  const { host, token } = home.settings.listen
   yield* HealthServer.serve(home.settings.listen, Stages.names)
-  const address = yield* ConsoleServer.serve({ host, port: options.port, token, topic: settings.topic, pageFolder })
+  const address = yield* servePage(home.settings, options.port)
   yield* Console.log(`Voltlake is at ${address}`)
   const source = options.source === "simulator" ? Simulator.run(simulator) : Effect.never
   // None of them ends by itself. Not `raceAll`, which waits for one to succeed: the first failure ends the process.

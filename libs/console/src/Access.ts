@@ -1,10 +1,13 @@
 /**
  * Who may use the console. With a token: who bears it, in the header `Authorization: Bearer`, or in a cookie that `/login` gives for it. Without one:
- * whoever can reach it, which must then be this machine alone. `/health` and `/ready` are open to all, and tell nothing of the data.
+ * whoever can reach it, which must then be this machine alone. `/health` and `/ready` are open to all, and tell nothing of the data. What lies below
+ * `/catalog` has tokens of its own.
  */
 import { type HttpApp, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Redacted, Schema } from "effect"
-import { createHash, timingSafeEqual } from "node:crypto"
+import { createHash } from "node:crypto"
+import { bearerOf, isSame } from "@voltlake/rest-catalog/Bearer"
+import { mountPath } from "@voltlake/rest-catalog/RestCatalog"
 
 export class TokenMissing extends Schema.TaggedError<TokenMissing>()("TokenMissing", { host: Schema.String }) {
   override get message() {
@@ -24,25 +27,23 @@ const headerHosts = new Set(["127.0.0.1", "localhost", "[::1]"])
 export const isLocalHost = (host: string | undefined): boolean =>
   host !== undefined && headerHosts.has(host.replace(/:\d+$/, "").toLowerCase())
 
-const digest = (text: string) => createHash("sha256").update(text).digest()
-
-/** Takes the same time wherever the two differ. */
-export const isSame = (given: string, expected: string): boolean => timingSafeEqual(digest(given), digest(expected))
-
 const cookieName = "voltlake-session"
 
 /** The cookie proves the token and does not hold it. */
-export const sessionOf = (token: string): string => digest(`${cookieName}:${token}`).toString("base64url")
+export const sessionOf = (token: string): string => createHash("sha256").update(`${cookieName}:${token}`).digest("base64url")
 
 const openPaths = new Set(["/health", "/ready"])
+
+/** As the router tells them, so that nothing else passes for one. */
+const isOfCatalog = (path: string) => path === mountPath || path.startsWith(`${mountPath}/`)
 
 type Request = HttpServerRequest.HttpServerRequest
 
 const pathOf = (request: Request) => request.url.split("?")[0] ?? "/"
 
 const mayEnter = (request: Request, token: string): boolean => {
-  const [scheme, given = ""] = (request.headers["authorization"] ?? "").split(" ")
-  if (scheme?.toLowerCase() === "bearer" && isSame(given, token)) return true
+  const given = bearerOf(request.headers["authorization"])
+  if (given !== undefined && isSame(given, token)) return true
   return isSame(request.cookies[cookieName] ?? "", sessionOf(token))
 }
 
@@ -86,7 +87,7 @@ export const guard = (host: string, token: Option.Option<Redacted.Redacted>) =>
       return HttpServerResponse.text("This server answers to 127.0.0.1 and localhost only.\n", { status: 421 })
     }
     const path = pathOf(request)
-    if (Option.isNone(token) || openPaths.has(path)) return app
+    if (Option.isNone(token) || openPaths.has(path) || isOfCatalog(path)) return app
     const secret = Redacted.value(token.value)
     if (path === "/login") return login(request, secret)
     return mayEnter(request, secret) ? app : refused(request)

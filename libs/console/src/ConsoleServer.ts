@@ -1,5 +1,5 @@
 /**
- * The console's HTTP server: the API of `@voltlake/api`, its OpenAPI document, and the page.
+ * The console's HTTP server: the API of `@voltlake/api`, its OpenAPI document, the page, and the REST catalog for other engines.
  *
  * Who may use it, `Access` says.
  */
@@ -10,6 +10,7 @@ import { createServer } from "node:http"
 import { chartMinutesDefault, Dashboard, LakeApi, LakeUnavailable } from "@voltlake/api/LakeApi"
 import { goldChannel } from "@voltlake/gold/Gold"
 import * as Notifications from "@voltlake/postgres/Notifications"
+import * as RestCatalog from "@voltlake/rest-catalog/RestCatalog"
 import * as Access from "./Access.ts"
 import * as DashboardQuery from "./DashboardQuery.ts"
 
@@ -20,6 +21,7 @@ export interface ConsoleSettings {
   readonly port: number
   /** Needed to get in, where there is one. */
   readonly token: Option.Option<Redacted.Redacted>
+  readonly catalog: RestCatalog.RestCatalogSettings
   readonly topic: string
   /** Folder of the built page. */
   readonly pageFolder: string
@@ -115,6 +117,10 @@ const page = (folder: string) =>
       }
     }))
 
+const catalog = (settings: RestCatalog.RestCatalogSettings) =>
+  HttpApiBuilder.Router.use((router) =>
+    Effect.flatMap(RestCatalog.make(settings), (app) => router.mountApp(RestCatalog.mountPath, app)))
+
 const portFault = ({ host, port }: ConsoleSettings, cause: unknown): PortUnavailable => {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code
   const reasons: Readonly<Record<string, string>> = {
@@ -134,6 +140,7 @@ export const serve = Effect.fn("ConsoleServer.serve")(function*(settings: Consol
   const app = HttpApiBuilder.serve((httpApp) => secured(Access.guard(host, token)(httpApp))).pipe(
     Layer.provide(HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" })),
     Layer.provide(page(settings.pageFolder)),
+    Layer.provide(catalog(settings.catalog)),
     Layer.provide(api),
     Layer.provideMerge(server)
   )

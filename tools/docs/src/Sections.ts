@@ -11,6 +11,7 @@ import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as S3Settings from "@voltlake/object-store/S3Settings"
 import * as Logs from "@voltlake/observability/Logs"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
+import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as Silver from "@voltlake/silver/Silver"
 import type { Section } from "./ConfigDoc.ts"
 
@@ -29,6 +30,11 @@ export const sections: ReadonlyArray<Section> = [
     title: "S3",
     text: "The tables, where `WAREHOUSE` is set; the other settings are only looked at then.",
     configs: [warehouseConfig, S3Settings.settingsConfig]
+  },
+  {
+    title: "REST catalog",
+    text: "What other engines open tables by, served with the page below `/catalog` ([OPEN-TABLES](OPEN-TABLES.md)).",
+    configs: [CatalogSettings.settingsConfig]
   },
   { title: "Ingest", text: "The log that events go to.", configs: [Ingest.settingsConfig] },
   { title: "Simulator", text: "The default source.", configs: [Simulator.settingsConfig] },

@@ -4,7 +4,7 @@
  * With `--json` a command prints one JSON document on standard output and nothing else there; logs and progress go to standard error.
  */
 import { Args, Command, Options } from "@effect/cli"
-import { Effect, Option } from "effect"
+import { Duration, Effect, Option } from "effect"
 import * as DataDir from "@voltlake/adapters/DataDir"
 import { portConfig, sourceConfig } from "./StartConfig.ts"
 
@@ -100,9 +100,92 @@ const adopt = Command.make(
 
 const log = Command.make("log").pipe(Command.withDescription("What an operator decides about the log"), Command.withSubcommands([adopt]))
 
+const maintain = Command.make(
+  "maintain",
+  {
+    task: Args.choice([["compact", "compact"], ["manifests", "manifests"], ["expire", "expire"], ["orphans", "orphans"]] as const, { name: "TASK" }).pipe(
+      Args.withDescription("compact | manifests | expire | orphans; all of them, in this order, where not given"),
+      Args.optional
+    ),
+    olderThan: Options.text("older-than").pipe(
+      Options.withPseudoName("DURATION"),
+      Options.withDescription("Least age of orphans, such as \"3 days\""),
+      Options.withDefault("3 days"),
+      Options.filterMap((text) => Duration.decodeUnknown(text), "--older-than must be a duration such as \"3 days\" or \"12 hours\"")
+    ),
+    dryRun: Options.boolean("dry-run").pipe(Options.withDescription("Say what would be done, and change nothing")),
+    dataDir,
+    json
+  },
+  ({ task, ...options }) => load(() => import("./Maintain.ts").then((module) => module.run({ ...options, task: Option.getOrUndefined(task) })))
+).pipe(Command.withDescription("Merge small files, rewrite manifests, drop old snapshots, find orphans: now, in all tables, beside running stages"))
+
+const table = Args.text({ name: "TABLE" }).pipe(Args.withDescription("Such as bronze.telemetry_raw"))
+
+const snapshotId = (name: string, description: string) =>
+  Options.text(name).pipe(
+    Options.withPseudoName("ID"),
+    Options.withDescription(description),
+    Options.filterMap((text) => (/^\d{1,19}$/.test(text) ? Option.some(BigInt(text)) : Option.none()), `--${name} must be a snapshot's id`)
+  )
+
+const atSnapshot = snapshotId("snapshot", "A snapshot's id; without it the current one").pipe(Options.optional)
+
+const tablesModule = () => import("./Tables.ts")
+
+const tables = Command.make("tables").pipe(
+  Command.withDescription("Look at the lake's Iceberg tables, tag them and roll them back"),
+  Command.withSubcommands([
+    Command.make("show", { table: Args.optional(table), dataDir, json }, (options) => load(() => tablesModule().then((module) => module.show(options)))).pipe(
+      Command.withDescription("All tables, or one with its columns, partitions, references and properties")
+    ),
+    Command.make("snapshots", { table, dataDir, json }, (options) => load(() => tablesModule().then((module) => module.snapshots(options)))).pipe(
+      Command.withDescription("Every snapshot that is kept")
+    ),
+    Command.make("history", { table, dataDir, json }, (options) => load(() => tablesModule().then((module) => module.history(options)))).pipe(
+      Command.withDescription("When which snapshot was the current one")
+    ),
+    Command.make("files", { table, snapshot: atSnapshot, dataDir, json }, (options) => load(() => tablesModule().then((module) => module.files(options)))).pipe(
+      Command.withDescription("The data files of a snapshot")
+    ),
+    Command.make("explain", {
+      table,
+      where: Options.text("where").pipe(
+        Options.withPseudoName("CONDITION"),
+        Options.withDescription("Such as \"event_ts >= 2026-11-24T00:00:00Z\"; of several all must hold"),
+        Options.repeated
+      ),
+      snapshot: atSnapshot,
+      dataDir,
+      json
+    }, (options) => load(() => tablesModule().then((module) => module.explain(options)))).pipe(
+      Command.withDescription("What a reader with these conditions would read, and why not the rest")
+    ),
+    Command.make("tag", {
+      table,
+      name: Args.text({ name: "NAME" }).pipe(Args.withDescription("The tag")),
+      snapshot: atSnapshot,
+      remove: Options.boolean("remove").pipe(Options.withDescription("Take the tag away")),
+      dataDir,
+      json
+    }, (options) => load(() => tablesModule().then((module) => module.tag(options)))).pipe(
+      Command.withDescription("Name a snapshot, so that it is kept")
+    ),
+    Command.make("rollback", {
+      table,
+      to: snapshotId("to", "The snapshot to go back to"),
+      acceptLoss: Options.boolean("accept-loss").pipe(Options.withDescription("Also to where the log holds nothing any more")),
+      dataDir,
+      json
+    }, (options) => load(() => tablesModule().then((module) => module.rollback(options)))).pipe(
+      Command.withDescription("Make an earlier snapshot the current one, with its position: reading goes on from there")
+    )
+  ])
+)
+
 const command = Command.make("voltlake").pipe(
   Command.withDescription("A real-time medallion lakehouse for vehicle telemetry"),
-  Command.withSubcommands([start, replay, status, verify, sql, pg, log])
+  Command.withSubcommands([start, replay, status, verify, sql, pg, tables, maintain, log])
 )
 
 const parse = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })

@@ -17,9 +17,15 @@ import { portConfig } from "./StartConfig.ts"
 const serve = <A, E, R>(name: string, part: (opened: Lake.Opened) => Effect.Effect<A, E, R>) =>
   Effect.flatMap(DataDir.pathConfig, (path) => Lake.serve(path, name, part))
 
-/** Runs one stage until interrupted. */
-export const stage = (name: Stages.StageName) =>
-  serve(name, (opened) => Stages.run(name, { ...opened, purpose: `${name} process`, whenStopped: "process ends" }))
+/** Runs one stage until interrupted, and maintenance of the tables where no other process does. */
+export const stage = (name: (typeof Stages.names)[number]) =>
+  serve(name, (opened) => {
+    const home = { ...opened, purpose: `${name} process` }
+    return Effect.all([
+      Stages.run(name, { ...home, whenStopped: "process ends" }),
+      Stages.run("maintenance", { ...home, whenStopped: "others go on" })
+    ], { concurrency: "unbounded", discard: true })
+  })
 
 /** The part does its work from now on. */
 const begun = Effect.fnUntraced(function*(name: string) {

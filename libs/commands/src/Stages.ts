@@ -5,10 +5,16 @@
  * On the embedded log one process runs each stage, under a lock, and a second comer is refused. On Kafka any number may run: bronze's share the
  * partitions out by the consumer group and silver's by a membership in PostgreSQL, while of gold's one works under the lock and the others stand by.
  * Exactness rests on the commits, on neither lock nor share.
+ *
+ * Maintenance of the tables goes along with the stages: every process of one stands by for it, and one does it.
  */
 import { Deferred, Duration, Effect, Option, Schedule, Schema } from "effect"
 import * as Bronze from "@voltlake/bronze/Bronze"
+import * as LakeTables from "@voltlake/connectors/LakeTables"
+import { lakeTables } from "@voltlake/domain/Tables"
 import * as Gold from "@voltlake/gold/Gold"
+import * as Cleaner from "@voltlake/maintenance/Cleaner"
+import * as Compactor from "@voltlake/maintenance/Compactor"
 import * as Membership from "@voltlake/postgres/Membership"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
 import * as Silver from "@voltlake/silver/Silver"
@@ -16,8 +22,9 @@ import * as Stage from "@voltlake/stage-runner/Stage"
 import type { Opened } from "./Lake.ts"
 import { isPassing, patiently } from "./Patience.ts"
 
-export type StageName = "bronze" | "silver" | "gold"
-export const names: ReadonlyArray<StageName> = ["bronze", "silver", "gold"]
+export type StageName = "bronze" | "silver" | "gold" | "maintenance"
+/** An event's way. */
+export const names = ["bronze", "silver", "gold"] as const satisfies ReadonlyArray<StageName>
 
 /** Another process runs the stage over the same lake. */
 export class StageTaken extends Schema.TaggedError<StageTaken>()("StageTaken", {
@@ -82,6 +89,11 @@ const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
       return yield* Stage.run(yield* makeSilver(home))
     case "gold":
       return yield* Stage.run(yield* Gold.make(settings.gold))
+    case "maintenance":
+      return yield* Effect.all([
+        Stage.run(yield* Cleaner.make(settings.cleaner), Cleaner.runnerSettings),
+        Stage.run(yield* Compactor.make(lakeTables.map(LakeTables.identifier), settings.compaction), Compactor.runnerSettings)
+      ], { concurrency: "unbounded", discard: true })
   }
 }, Effect.scoped)
 
@@ -140,6 +152,7 @@ const runLocked = (acquired: Acquired, home: Home) =>
  * where another process runs it and the two cannot share it.
  */
 export const claim = Effect.fn("Stages.claim")(function*(stage: StageName, home: Home) {
+  if (stage === "maintenance") return standBy(stage, home)
   if (!isSharedLog(home)) {
     const acquired = yield* patiently(stage, acquire(stage, home))
     return runLocked(acquired, home)

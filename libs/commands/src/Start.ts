@@ -2,8 +2,6 @@
 import { Console, Effect } from "effect"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
-import * as Cleaner from "@voltlake/maintenance/Cleaner"
-import * as Stage from "@voltlake/stage-runner/Stage"
 import * as HealthServer from "./HealthServer.ts"
 import * as Lake from "./Lake.ts"
 import { servePage } from "./Serve.ts"
@@ -27,7 +25,7 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
   yield* Effect.all([
     Effect.provideService(source, Ingest.Ingest, ingest),
     ...stages,
-    Effect.zipRight(Stage.run(yield* Cleaner.make(home.settings.cleaner), Cleaner.runnerSettings), Effect.never)
+    Stages.run("maintenance", home)
   ], { concurrency: "unbounded", discard: true })
 })
 

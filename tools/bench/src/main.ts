@@ -1,9 +1,10 @@
-/** `npm run bench -- <pipeline|producer|freshness|embedded> [options]`. Prints figures; docs/BENCHMARKS.md keeps them. */
+/** `npm run bench -- <pipeline|producer|freshness|embedded|tables> [options]`. Prints figures; docs/BENCHMARKS.md keeps them. */
 import { parseArgs } from "node:util"
 import * as Embedded from "./Embedded.ts"
 import * as Freshness from "./Freshness.ts"
 import * as Pipeline from "./Pipeline.ts"
 import { withServers } from "./Servers.ts"
+import * as Tables from "./Tables.ts"
 import * as Topic from "./Topic.ts"
 
 const { positionals, values } = parseArgs({
@@ -15,6 +16,8 @@ const { positionals, values } = parseArgs({
     "vs-spark": { type: "boolean", default: false },
     rate: { type: "string", default: "1000" },
     seconds: { type: "string", default: "30" },
+    commits: { type: "string", default: "10000" },
+    files: { type: "string", default: "100000" },
     real: { type: "boolean", default: false },
     json: { type: "boolean", default: false }
   }
@@ -31,7 +34,8 @@ const benches: Record<string, () => Promise<object>> = {
   pipeline: () => Pipeline.run({ events, repeats, processes: values.processes === "each" ? "each" : "one", vsSpark: values["vs-spark"] }),
   producer,
   freshness: () => Freshness.run({ rate: Number(values.rate), seconds: Number(values.seconds), isReal: values.real }),
-  embedded: () => Embedded.run(events, repeats)
+  embedded: () => Embedded.run(events, repeats),
+  tables: () => Tables.run({ commits: Number(values.commits), files: Number(values.files) })
 }
 
 const bench = benches[positionals[0] ?? ""]
@@ -40,7 +44,8 @@ if (bench === undefined) {
   pipeline   from Kafka to S3 and PostgreSQL       [--events N] [--repeats SHARE] [--processes one|each] [--vs-spark]
   producer   into Kafka                            [--events N]
   freshness  sent to visible in gold, steady rate  [--rate N] [--seconds N] [--real]
-  embedded   replay of a file, without servers     [--events N] [--repeats SHARE]`)
+  embedded   replay of a file, without servers     [--events N] [--repeats SHARE]
+  tables     commits, planning, compaction         [--commits N] [--files N]`)
   process.exit(2)
 }
 const result = await bench()

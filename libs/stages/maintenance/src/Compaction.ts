@@ -103,29 +103,55 @@ export const planMerges = Effect.fn("Compaction.planMerges")(function*(
   }))
 })
 
+interface OrderColumn {
+  readonly name: string
+  /** `asc nulls first` */
+  readonly direction: string
+  readonly isText: boolean
+}
+
 /** The columns by which a table's files are to be ordered; none where its order is not by columns as they are. */
-const orderColumns = (metadata: TableMetadata): ReadonlyArray<{ readonly name: string; readonly sql: string; readonly isText: boolean }> => {
+const orderColumns = (metadata: TableMetadata): ReadonlyArray<OrderColumn> => {
   const order = metadata.sortOrders.find((candidate) => candidate.orderId === metadata.defaultSortOrderId)
   const { fields } = currentSchema(metadata)
   const columns = (order?.fields ?? []).map(({ direction, nullOrder, sourceId, transform }) => {
     const column = fields.find((field) => field.id === sourceId)
     if (column === undefined || transform.type !== "identity") return undefined
-    const name = quoted(column.name)
-    return { name, sql: `${name} ${direction} ${nullOrder.replace("-", " ")}`, isText: column.type.type === "string" }
+    return { name: quoted(column.name), direction: `${direction} ${nullOrder.replace("-", " ")}`, isText: column.type.type === "string" }
   })
   return columns.every((column) => column !== undefined) ? columns : []
 }
 
-/** `ORDER BY …`. Text that is the same in all rows, as a topic's name is, is left out: comparing it would be half of the sorting. */
-const orderBy = Effect.fnUntraced(function*(connection: Connection, metadata: TableMetadata, relation: string) {
-  const columns = orderColumns(metadata)
-  const texts = columns.filter((column) => column.isText)
-  const [row] = texts.length === 0 ? [] : yield* connection.rows(
-    `SELECT ${texts.map(({ name }, at) => `min(${name}) = max(${name}) AND count(${name}) = count(*) AS c${at}`).join(", ")} FROM ${relation}`
-  )
-  const constant = new Set(texts.filter((_, at) => row?.[`c${at}`] === true))
-  const needed = columns.filter((column) => !constant.has(column))
-  return needed.length === 0 ? "" : `ORDER BY ${needed.map(({ sql }) => sql).join(", ")}`
+/** A text column with no more values than this is ordered by their ranks. */
+const ranksMax = 65_536
+
+/**
+ * The relation's rows in the table's order, as a query. Comparing text is most of what sorting costs, and the text of order columns repeats (topics,
+ * vehicles): so numbers are compared instead, and what is the same in all rows is not compared at all.
+ */
+const ordered = Effect.fnUntraced(function*(connection: Connection, metadata: TableMetadata, relation: string) {
+  const joins: Array<string> = []
+  const keys: Array<string> = []
+  for (const [at, { direction, isText, name }] of orderColumns(metadata).entries()) {
+    const key = `rows_of.${name} ${direction}`
+    if (!isText) {
+      keys.push(key)
+      continue
+    }
+    const ranks = `compaction_rank_${at}`
+    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${ranks} AS SELECT text, row_number() OVER (ORDER BY text) AS rank FROM (
+      SELECT DISTINCT ${name} AS text FROM ${relation} LIMIT ${ranksMax + 1})`)
+    const [row] = yield* connection.rows(`SELECT count(*) AS values FROM ${ranks}`)
+    const values = Number(row?.["values"] ?? 0)
+    if (values === 1) continue
+    if (values > ranksMax) {
+      keys.push(key)
+      continue
+    }
+    joins.push(`LEFT JOIN ${ranks} ON ${ranks}.text = rows_of.${name}`)
+    keys.push(`${ranks}.rank ${direction}`)
+  }
+  return `SELECT rows_of.* FROM ${relation} AS rows_of ${joins.join(" ")} ${keys.length === 0 ? "" : `ORDER BY ${keys.join(", ")}`}`
 })
 
 export interface Merged {
@@ -146,7 +172,7 @@ const merge = Effect.fn("Compaction.merge")(function*(connection: Connection, ta
     const relation = yield* ReadSql.relation(currentSchema(metadata), metadata, one.files)
     return yield* DataFileWriter.write({
       connection,
-      query: `SELECT * FROM ${relation} ${yield* orderBy(connection, metadata, relation)}`,
+      query: yield* ordered(connection, metadata, relation),
       metadata,
       specId: one.specId,
       partition: one.partition,

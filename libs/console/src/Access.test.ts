@@ -89,6 +89,11 @@ describe("guard", () => {
     for (const path of ["/health/../api/status", "//health", "/healthy", "/api/status?/health"]) expect((await ask(path)).status).toBe(401)
   })
 
+  it("leaves the catalog to its own tokens, and nothing that only looks like it", async () => {
+    for (const path of ["/catalog", "/catalog/v1/config", "/catalog?x=1"]) expect((await ask(path)).status).toBe(200)
+    for (const path of ["/catalogue", "/Catalog/v1/config", "//catalog/v1", "/api/status?/catalog/", "/api/catalog/"]) expect((await ask(path)).status).toBe(401)
+  })
+
   it("on this machine alone asks for no token where there is none, and refuses a Host that names another", async () => {
     const local = HttpApp.toWebHandler(Access.guard("127.0.0.1", Option.none())(HttpServerResponse.text("the data")))
     const at = (host: string) => local(new Request("http://127.0.0.1/", { headers: { host } }))

@@ -38,8 +38,8 @@ const parse = (text: string): unknown => {
 }
 
 export const make = (settings: RestCatalog.RestCatalogSettings = open) =>
-  Effect.map(RestCatalog.make(settings), (app): Client => {
-    const handler = HttpApp.toWebHandler(app)
+  Effect.map(Effect.zip(RestCatalog.make(settings), Effect.runtime<never>()), ([app, runtime]): Client => {
+    const handler = HttpApp.toWebHandlerRuntime(runtime)(app)
     const ask: Client["ask"] = (method, path, body, headers = {}) =>
       Effect.promise(async () => {
         const content = body === undefined ? undefined : typeof body === "string" ? body : encodeJson(body)

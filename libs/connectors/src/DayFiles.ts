@@ -8,8 +8,10 @@ import type { TableContract } from "@voltlake/domain/Tables"
 import { qualifiedName } from "@voltlake/domain/Tables"
 import * as DataFileWriter from "@voltlake/iceberg/DataFileWriter"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
-import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { engineType } from "@voltlake/iceberg/ReadSql"
+import { currentSchema, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import type { Connection } from "@voltlake/query-engine/QueryEngine"
+import { name as quoted } from "@voltlake/query-engine/SqlText"
 import { daySpecId, sortOrderId, unpartitionedSpecId } from "./LakeTables.ts"
 
 export interface DayFilesTarget {
@@ -51,7 +53,11 @@ export const write = Effect.fn("DayFiles.write")(function*(connection: Connectio
   const { contract, metadata, commitId, daysMax } = target
   const days = target.day === undefined ? yield* daysOf(connection, contract, relation) : [{ day: target.day }]
   const own = days.slice(0, days.length > daysMax ? daysMax - 1 : daysMax).map((row) => Number(row["day"]))
-  const columns = contract.columns.map((column) => `"${column.name}"`).join(", ")
+  // In the table's own terms: others may have named a column anew, or added one.
+  const columns = currentSchema(metadata).fields.map(({ id, name, type }) => {
+    const own = contract.columns.find((column) => column.id === id)
+    return `${own === undefined ? `NULL::${engineType(type)}` : quoted(own.name)} AS ${quoted(name)}`
+  }).join(", ")
   const order = target.rows !== undefined ? "" : `ORDER BY ${contract.orderBy.map((name) => `"${name}"`).join(", ")}`
   const stage = (where: string, specId: number, partition: ReadonlyArray<number>, index: number) =>
     DataFileWriter.write({

@@ -13,6 +13,7 @@ import * as SortOrder from "@voltlake/iceberg/SortOrder"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
 import { lineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
+import type { TableSchema } from "@voltlake/iceberg/Type"
 import * as Transform from "@voltlake/iceberg/Transform"
 
 /** Summary key of a table's {@link Progress.Progress}. */
@@ -41,19 +42,22 @@ export const identifier = (contract: TableContract): TableIdentifier => ({ names
 
 const columnId = (contract: TableContract, name: string) => contract.columns.find((column) => column.name === name)!.id
 
+/** The contract's columns, which a table has by their ids whatever others named them or added since. */
+export const schemaOf = (contract: TableContract): TableSchema => ({
+  schemaId: 0,
+  identifierFieldIds: [],
+  fields: contract.columns.map((column) => ({
+    id: column.id,
+    name: column.name,
+    required: column.required,
+    // A contract's types are ours: a wrong one is a bug, found by the first test that makes the table.
+    type: Either.getOrThrow(Json.decode(JSON.stringify(column.type), decodeType)),
+    doc: column.doc
+  }))
+})
+
 const definition = (contract: TableContract): TableDefinition => ({
-  schema: {
-    schemaId: 0,
-    identifierFieldIds: [],
-    fields: contract.columns.map((column) => ({
-      id: column.id,
-      name: column.name,
-      required: column.required,
-      // A contract's types are ours: a wrong one is a bug, found by the first test that makes the table.
-      type: Either.getOrThrow(Json.decode(JSON.stringify(column.type), decodeType)),
-      doc: column.doc
-    }))
-  },
+  schema: schemaOf(contract),
   specs: [
     PartitionSpec.make(daySpecId, [{
       sourceId: columnId(contract, contract.dayOf),

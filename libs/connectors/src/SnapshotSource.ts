@@ -5,14 +5,15 @@
  * What makes it right is the predicate on the rows' own offsets.
  */
 import { Effect, Either } from "effect"
-import { invariant } from "@voltlake/domain/Failure"
 import * as Position from "@voltlake/domain/Position"
 import type { TableContract } from "@voltlake/domain/Tables"
+import * as Expression from "@voltlake/iceberg/Expression"
+import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import { positionKey } from "@voltlake/iceberg/Snapshot"
-import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { currentSchema, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as Scan from "@voltlake/iceberg/Scan"
-import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import { literal } from "@voltlake/query-engine/SqlText"
+import * as LakeTables from "./LakeTables.ts"
 
 /** SQL condition on columns `topic`, `partition`, `offset`. False for no ranges. */
 export const inRanges = (ranges: ReadonlyArray<Position.OffsetRange>): string => {
@@ -26,26 +27,6 @@ export const inRanges = (ranges: ReadonlyArray<Position.OffsetRange>): string =>
   ).join(" OR ")
 }
 
-const engineTypes: Readonly<Record<string, string>> = {
-  string: "VARCHAR",
-  int: "INTEGER",
-  long: "BIGINT",
-  double: "DOUBLE",
-  timestamptz: "TIMESTAMPTZ",
-  binary: "BLOB"
-}
-
-/** DuckDB's type of a column; headers are the one nested column that the contracts have. */
-const engineType = (type: TableContract["columns"][number]["type"]): string => {
-  if (typeof type !== "string") return "STRUCT(\"key\" VARCHAR, \"value\" BLOB)[]"
-  const known = engineTypes[type]
-  invariant(known !== undefined, `no engine type for ${type}`)
-  return known
-}
-
-const noRows = (contract: TableContract): string =>
-  `SELECT ${contract.columns.map((column) => `NULL::${engineType(column.type)} AS "${column.name}"`).join(", ")} WHERE false`
-
 /** The sequence number up to which a reader at `position` has read everything; 0 where that is not known. */
 const readUpTo = (metadata: TableMetadata, position: Position.Position): bigint => {
   const snapshot = Scan.findAncestor(metadata, (summary) => {
@@ -56,21 +37,17 @@ const readUpTo = (metadata: TableMetadata, position: Position.Position): bigint 
   return snapshot?.sequenceNumber ?? 0n
 }
 
-const relationOf = Effect.fnUntraced(function*(contract: TableContract, files: ReadonlyArray<Scan.PlannedFile>) {
-  if (files.length === 0) return `(${noRows(contract)})`
-  const store = yield* ObjectStore
-  const paths = yield* Effect.forEach(files, ({ file }) => {
-    const key = store.keyOf(file.filePath)
-    invariant(key !== undefined, `${file.filePath} lies in the object store`)
-    return store.localFile(key)
-  })
-  return `read_parquet([${paths.map(literal).join(", ")}], hive_partitioning = false)`
+/** A relation (for FROM) of all rows of the table's current snapshot, with the contract's columns. */
+export const all = Effect.fn("SnapshotSource.all")(function*(contract: TableContract, metadata: TableMetadata) {
+  const { files } = yield* Scan.plan(metadata)
+  return yield* ReadSql.relation(LakeTables.schemaOf(contract), metadata, files)
 })
 
-/** A relation (for FROM) of all rows of the table's current snapshot. */
-export const all = Effect.fn("SnapshotSource.all")(function*(contract: TableContract, metadata: TableMetadata) {
-  return yield* relationOf(contract, yield* Scan.planFiles(metadata))
-})
+/** What the table calls the contract's column now. */
+const nameIn = (metadata: TableMetadata, contract: TableContract, name: string): string => {
+  const id = contract.columns.find((column) => column.name === name)?.id
+  return currentSchema(metadata).fields.find((field) => field.id === id)?.name ?? name
+}
 
 /** A relation (for FROM) of the rows in `ranges`, for a reader whose position is `from`. */
 export const range = Effect.fn("SnapshotSource.range")(function*(
@@ -79,9 +56,13 @@ export const range = Effect.fn("SnapshotSource.range")(function*(
   from: Position.Position,
   ranges: ReadonlyArray<Position.OffsetRange>
 ) {
-  const offset = contract.columns.find((column) => column.name === "offset")
-  invariant(offset !== undefined, "every table that is read by offsets has the column offset")
-  const files = yield* Scan.planFiles(metadata, { afterSequence: readUpTo(metadata, from) })
-  const wanted = files.filter(({ file }) => ranges.some((one) => Scan.mayHoldLong(file, offset.id, one.start, one.end)))
-  return `(SELECT * FROM ${yield* relationOf(contract, wanted)} WHERE ${inRanges(ranges)})`
+  const [partition, offset] = [nameIn(metadata, contract, "partition"), nameIn(metadata, contract, "offset")]
+  const within = ranges.map((one) =>
+    Expression.and(
+      Expression.test(partition, "=", one.partition),
+      Expression.test(offset, ">=", one.start),
+      Expression.test(offset, "<", one.end)
+    ))
+  const { files } = yield* Scan.plan(metadata, { afterSequence: readUpTo(metadata, from), filter: Expression.or(...within) })
+  return `(SELECT * FROM ${yield* ReadSql.relation(LakeTables.schemaOf(contract), metadata, files)} WHERE ${inRanges(ranges)})`
 })

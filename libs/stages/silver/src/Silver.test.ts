@@ -2,12 +2,14 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Either, Fiber, type Layer } from "effect"
 import { join } from "node:path"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { commitId } from "@voltlake/iceberg/Snapshot"
 import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
+import { string } from "@voltlake/iceberg/Type"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import * as OtherEngine from "@voltlake/testing/OtherEngine"
 import * as StageLake from "@voltlake/testing/StageLake"
@@ -154,6 +156,30 @@ describe("Silver", () => {
     yield* inProcess(drain(silver({ batchRowsMax: 10 })))
     expect(yield* totals).toEqual({ rows: 28n, rejected: 0n, duplicates: 0n, skipped: 0n })
     expect(yield* stepOnce(silver())).toBe("idle")
+  }))
+
+  lake("goes on where others named columns anew, moved them and added some", Effect.gen(function*() {
+    yield* send(0, [event({ id: "a" })])
+    yield* fillSilver
+    const evolve = (contract: typeof telemetryRaw, from: string) =>
+      inProcess(Effect.flatMap(Transaction.newCommitId, (commitId) =>
+        Transaction.commit({
+          commitId,
+          changes: [{
+            table: LakeTables.identifier(contract),
+            actions: [Action.evolveSchema([
+              { change: "rename", column: from, name: "named anew" },
+              { change: "add", column: "note", type: string, place: "first" }
+            ])]
+          }]
+        })))
+    yield* evolve(telemetryRaw, "offset")
+    yield* evolve(telemetryClean, "event_ts")
+    yield* send(0, [event({ id: "b" }), event({ id: "a" })])
+    yield* fillSilver
+    expect(yield* kept).toEqual(["v1/a at 0/0", "v1/b at 0/1"])
+    expect(yield* totals).toEqual({ rows: 2n, rejected: 0n, duplicates: 1n, skipped: 0n })
+    expect(Position.get(Progress.position(yield* StageLake.progress(telemetryRaw)), { topic: StageLake.topic, partition: 0 })).toBe(3n)
   }))
 
   lake("counts the offsets that bronze lost as skipped", Effect.gen(function*() {

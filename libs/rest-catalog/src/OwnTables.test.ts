@@ -141,7 +141,9 @@ describe("a snapshot of another engine on bronze", () => {
     }).pipe(Effect.provide(parts)))
 })
 
-const schemaWith = (metadata: TableMetadata, change: (fields: ReadonlyArray<Type.NestedField>) => ReadonlyArray<Type.NestedField>): ReadonlyArray<TableUpdate> => [
+type Fields = ReadonlyArray<Type.NestedField>
+
+const schemaWith = (metadata: TableMetadata, change: (fields: Fields) => Fields): ReadonlyArray<TableUpdate> => [
   { action: "add-schema", schema: { ...currentSchema(metadata), fields: change(currentSchema(metadata).fields) }, lastColumnId: undefined },
   { action: "set-current-schema", schemaId: -1 }
 ]

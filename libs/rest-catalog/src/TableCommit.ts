@@ -56,7 +56,7 @@ const decision = Effect.fnUntraced(function*(commitId: string, { requirements, t
       ? Either.left(new AppliedBefore())
       : Either.map(Requirement.check(metadata, requirements), () => updates)
   if (!OwnTables.isOwn(table)) {
-    yield* Effect.forEach(updates, (update) => (update.action === "set-location" ? Places.check(update.location) : Effect.void))
+    for (const update of updates) if (update.action === "set-location") yield* Places.check(update.location)
     return begin
   }
   const { metadata } = yield* (yield* Tables).load(table)

@@ -6,7 +6,7 @@ import { Effect, Schema, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
-import { type EngineName, moduleFolder, type Program } from "./Installed.ts"
+import { moduleFolder, type Program } from "./Installed.ts"
 
 /** The engine refused, or ended. */
 export class EngineFailed extends Schema.TaggedError<EngineFailed>()("EngineFailed", { engine: Schema.String, request: Schema.String, reason: Schema.String }) {
@@ -32,9 +32,9 @@ const saidMax = 4000
 /** Programs that have settled on UTC say the same times as we do. */
 const settled = { TZ: "UTC", PYTHONDONTWRITEBYTECODE: "1", PYTHONPATH: moduleFolder }
 
-/** Settings are handed to the engine's `open`. */
+/** `engine` names a module of `voltlake_interop`; settings are handed to its `open`. */
 export const start = Effect.fn("Engine.start")(function*(
-  engine: EngineName,
+  engine: string,
   program: Program,
   settings: Readonly<Record<string, string>>
 ): Effect.fn.Return<Engine, EngineFailed, Scope.Scope> {

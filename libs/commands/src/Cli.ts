@@ -179,6 +179,12 @@ const tables = Command.make("tables").pipe(
       json
     }, (options) => load(() => tablesModule().then((module) => module.rollback(options)))).pipe(
       Command.withDescription("Make an earlier snapshot the current one, with its position: reading goes on from there")
+    ),
+    Command.make("register", { dataDir, json }, (options) => load(() => tablesModule().then((module) => module.register(options)))).pipe(
+      Command.withDescription("Rebuild a lost catalog from the metadata files that are there")
+    ),
+    Command.make("recover-position", { table, dataDir, json }, (options) => load(() => tablesModule().then((module) => module.recoverPosition(options)))).pipe(
+      Command.withDescription("Compute a table's position from its rows, where no snapshot says it any more")
     )
   ])
 )

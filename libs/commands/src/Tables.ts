@@ -15,6 +15,8 @@ import { Tables } from "@voltlake/iceberg/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { isPrimitive } from "@voltlake/iceberg/Type"
+import * as RecoverPosition from "@voltlake/maintenance/RecoverPosition"
+import * as Register from "@voltlake/maintenance/Register"
 import * as Rollback from "@voltlake/maintenance/Rollback"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
@@ -248,6 +250,31 @@ export const tag = ({ dataDir, json, name, remove, snapshot, table }: TagOptions
       yield* Console.log(at === undefined ? `${table} has no tag ${name} any more` : `tag ${name} of ${table} names snapshot ${at}`)
     }))
 
+/** Rebuilds a lost catalog. Does not make the tables first, as the other commands do. */
+export const register = ({ dataDir, json }: Common) =>
+  Lake.use(dataDir, () =>
+    Effect.gen(function*() {
+      const registered = yield* Register.register()
+      if (json) return yield* Output.json(registered)
+      if (registered.length === 0) return yield* Console.log("the catalog knows every table that is there")
+      for (const { metadataLocation, table } of registered) yield* Console.log(`${table} is registered as ${metadataLocation}`)
+    }))
+
+const ownContract = (table: string) => {
+  const contract = lakeTables.find((one) => qualifiedName(one) === table)
+  return contract === undefined ? Effect.fail(new NotOurTable({ table })) : Effect.succeed(contract)
+}
+
+export const recoverPosition = ({ dataDir, json, table }: OfTable) =>
+  use(dataDir, () =>
+    Effect.gen(function*() {
+      const progress = yield* RecoverPosition.recover(yield* ownContract(table))
+      const rows = Array.from(progress, ([partition, { duplicates, position, rejected, rows: count, skipped }]) => ({
+        partition, position, rows: count, rejected, duplicates, skipped
+      }))
+      yield* print(json, ["partition", "position", "rows", "rejected", "duplicates", "skipped"], rows)
+    }))
+
 export interface RollbackOptions extends OfTable {
   readonly to: bigint
   readonly acceptLoss: boolean
@@ -256,8 +283,7 @@ export interface RollbackOptions extends OfTable {
 export const rollback = ({ acceptLoss, dataDir, json, table, to }: RollbackOptions) =>
   use(dataDir, ({ settings }) =>
     Effect.gen(function*() {
-      const contract = lakeTables.find((one) => qualifiedName(one) === table)
-      if (contract === undefined) return yield* new NotOurTable({ table })
+      const contract = yield* ownContract(table)
       const done = yield* Rollback.rollback({ contract, snapshotId: to, topic: settings.ingest.topic, acceptLoss })
       if (json) return yield* Output.json(done.map((one) => ({ ...one, from: String(one.from), to: String(one.to) })))
       for (const one of done) {

@@ -42,7 +42,6 @@ describe("LakeTables.progressOf", () => {
     Effect.gen(function*() {
       const cases: ReadonlyArray<readonly [ReadonlyArray<Record<string, string>>, Progress.Progress]> = [
         [[], Progress.empty],
-        [[{}], Progress.empty],
         [[LakeTables.progressSummary(at(3n))], at(3n)],
         [[LakeTables.progressSummary(at(3n)), LakeTables.progressSummary(at(5n))], at(5n)],
         [[LakeTables.progressSummary(at(3n)), LakeTables.progressSummary(at(5n)), {}, {}], at(5n)],
@@ -51,6 +50,12 @@ describe("LakeTables.progressOf", () => {
         [[{ [LakeTables.progressKey]: "?" }, LakeTables.progressSummary(at(3n)), {}], at(3n)]
       ]
       for (const [summaries, expected] of cases) expect(yield* progressOf(lineage(...summaries))).toEqual(Either.right(expected))
+    }))
+
+  it.live("is missing where others' snapshots are all there are: reading from the start would double the rows", () =>
+    Effect.gen(function*() {
+      const missing = yield* progressOf(lineage({}, {}))
+      expect(Either.getLeft(missing)).toMatchObject({ value: { _tag: "ProgressMissing", table: "bronze.telemetry_raw" } })
     }))
 
   it.live("that cannot be read is named with table and snapshot, and not passed over", () =>

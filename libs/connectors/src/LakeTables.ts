@@ -11,7 +11,7 @@ import { decodeType } from "@voltlake/iceberg/SchemaJson"
 import { positionKey } from "@voltlake/iceberg/Snapshot"
 import * as SortOrder from "@voltlake/iceberg/SortOrder"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
-import { lineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { positionLineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
 import type { TableSchema } from "@voltlake/iceberg/Type"
 import * as Transform from "@voltlake/iceberg/Transform"
@@ -81,12 +81,19 @@ export const ensure = Effect.fn("LakeTables.ensure")(function*(contract: TableCo
   return yield* tables.createIfAbsent(identifier(contract), definition(contract))
 })
 
+/** No snapshot that is kept says how far the table is: others committed, and expired ours. Reading it all again would double its rows. */
+export class ProgressMissing extends Schema.TaggedError<ProgressMissing>()("ProgressMissing", { table: Schema.String }) {
+  override get message() {
+    return `no snapshot of ${this.table} says its position. Run \`voltlake tables recover-position ${this.table}\`, which computes it from the rows.`
+  }
+}
+
 /** The table's progress: that of the nearest snapshot, from the current one back, which has it. Empty for a new table. */
 export const progressOf = (
   contract: TableContract,
   metadata: TableMetadata
-): Either.Either<Progress.Progress, ProgressDamaged> => {
-  for (const snapshot of lineage(metadata)) {
+): Either.Either<Progress.Progress, ProgressDamaged | ProgressMissing> => {
+  for (const snapshot of positionLineage(metadata)) {
     const text = snapshot.summary[progressKey]
     if (text === undefined) continue
     return Either.mapLeft(
@@ -95,7 +102,9 @@ export const progressOf = (
         new ProgressDamaged({ table: qualifiedName(contract), snapshotId: snapshot.snapshotId, reason: error.message })
     )
   }
-  return Either.right(Progress.empty)
+  return metadata.currentSnapshotId === undefined
+    ? Either.right(Progress.empty)
+    : Either.left(new ProgressMissing({ table: qualifiedName(contract) }))
 }
 
 /** The summary entries of a commit that leaves the table at this progress. */

@@ -1,5 +1,5 @@
 /** Tables by name: loads them and makes them. Metadata that was loaded or written before comes from memory. */
-import { Clock, Context, Effect, Layer } from "effect"
+import { Clock, Context, Effect, Layer, Option, Schema, Stream } from "effect"
 import type { ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import type { CatalogError, TableNotFound } from "./Catalog.ts"
@@ -18,8 +18,16 @@ export interface Table {
   readonly metadata: TableMetadata
 }
 
+/** The catalog has no such table, but its files are there: the catalog was lost, or it is another lake's. */
+export class TableUnregistered extends Schema.TaggedError<TableUnregistered>()("TableUnregistered", { table: Schema.String, found: Schema.String }) {
+  override get message() {
+    return `the catalog has no table ${this.table}, but metadata of one is there (${this.found}). If the catalog was lost, restore the database, or run ` +
+      "`voltlake tables register`; otherwise choose another warehouse."
+  }
+}
+
 export type LoadError = TableNotFound | CatalogError | TableReadError
-export type CreateError = LoadError | TableWriteError | ObjectStoreError
+export type CreateError = TableUnregistered | LoadError | TableWriteError | ObjectStoreError
 
 export class Tables extends Context.Tag("@voltlake/iceberg/Tables")<Tables, {
   /** The table as the catalog has it now. */
@@ -48,6 +56,12 @@ export const metadataFileLocation = (
     const next = version === undefined ? 0 : Number(version) + 1
     return `${tableLocation}/metadata/${String(next).padStart(5, "0")}-${id}.metadata.json`
   })
+
+/** The number by which metadata files of a table follow each other; undefined for what is none. */
+export const metadataVersion = (location: string): number | undefined => {
+  const version = /(?:^|\/)(\d{1,9})-[^/]*\.metadata\.json$/.exec(location)?.[1]
+  return version === undefined ? undefined : Number(version)
+}
 
 const make = Effect.gen(function*() {
   const store = yield* ObjectStore
@@ -80,6 +94,17 @@ const make = Effect.gen(function*() {
     return { identifier, metadataLocation, metadata }
   })
 
+  /** A table that was committed to once must not be begun anew beside its own files, only because the catalog knows nothing of it. */
+  const checkUnused = Effect.fnUntraced(function*(identifier: TableIdentifier.TableIdentifier) {
+    const found = yield* store.list(`${TableIdentifier.prefix(identifier)}/metadata/`).pipe(
+      Stream.filter(({ key }) => (metadataVersion(key) ?? 0) > 0),
+      Stream.runHead
+    )
+    if (Option.isSome(found)) {
+      return yield* new TableUnregistered({ table: TableIdentifier.render(identifier), found: store.location(found.value.key) })
+    }
+  })
+
   const define = Effect.fnUntraced(function*(identifier: TableIdentifier.TableIdentifier, definition: TableDefinition) {
     const location = store.location(TableIdentifier.prefix(identifier))
     const tableUuid = yield* newTableUuid
@@ -95,7 +120,8 @@ const make = Effect.gen(function*() {
     identifier: TableIdentifier.TableIdentifier,
     definition: TableDefinition
   ) {
-    return yield* Effect.catchTag(load(identifier), "TableNotFound", () => define(identifier, definition))
+    return yield* Effect.catchTag(load(identifier), "TableNotFound", () =>
+      Effect.zipRight(checkUnused(identifier), define(identifier, definition)))
   })
 
   return Tables.of({ load, createIfAbsent, create })

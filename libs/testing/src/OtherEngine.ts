@@ -4,13 +4,15 @@ import * as DayFiles from "@voltlake/connectors/DayFiles"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import type { TableContract } from "@voltlake/domain/Tables"
+import * as Action from "@voltlake/iceberg/Action"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { encodeAdded } from "@voltlake/iceberg/internal/StagedTable"
 import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
-import { ownPrefix, type Summary } from "@voltlake/iceberg/Snapshot"
+import { mainBranch, ownPrefix, type Summary } from "@voltlake/iceberg/Snapshot"
 import { TableFiles } from "@voltlake/iceberg/TableFiles"
 import { metadataFileLocation } from "@voltlake/iceberg/Tables"
 import * as TableUpdate from "@voltlake/iceberg/TableUpdate"
+import * as Transaction from "@voltlake/iceberg/Transaction"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { newCommitId } from "./StageLake.ts"
 
@@ -47,4 +49,16 @@ export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: 
   yield* files.putMetadata(next, updated.metadata)
   const swap = { table: identifier, expected: metadataLocation, next, head: undefined }
   yield* (yield* Catalog).swap({ commitId, tables: [swap], unreferenced: [] })
+})
+
+/** All snapshots but the current one go, and every reference but \`main\`. */
+export const expireAll = Effect.fn("OtherEngine.expireAll")(function*(contract: TableContract) {
+  const { identifier, metadata } = yield* LakeTables.ensure(contract)
+  const references = Object.keys(metadata.refs).filter((name) => name !== mainBranch)
+  const snapshotIds = metadata.snapshots.map((snapshot) => snapshot.snapshotId).filter((id) => id !== metadata.currentSnapshotId)
+  const updates = [
+    ...references.map((name) => ({ action: "remove-snapshot-ref" as const, name })),
+    { action: "remove-snapshots" as const, snapshotIds }
+  ]
+  yield* Transaction.commit({ commitId: yield* newCommitId, changes: [{ table: identifier, actions: [Action.requested([], updates)] }] })
 })

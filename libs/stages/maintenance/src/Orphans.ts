@@ -13,7 +13,7 @@ import { TableFiles } from "@voltlake/iceberg/TableFiles"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
 import { render } from "@voltlake/iceberg/TableIdentifier"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
-import { type Table, Tables } from "@voltlake/iceberg/Tables"
+import { metadataVersion, type Table, Tables } from "@voltlake/iceberg/Tables"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 
 /** Iceberg's own default. Files of a commit under way are younger, other engines' included. */
@@ -46,15 +46,9 @@ const fileName = (location: string) => location.slice(location.lastIndexOf("/") 
 const commitIdOf = (location: string): string | undefined =>
   /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})-[^/]*\.(?:parquet|avro)$/.exec(fileName(location))?.[1]
 
-/** The number by which metadata files follow each other; undefined for what is none. */
-const versionOf = (location: string): number | undefined => {
-  const [, version] = /^(\d+)-[^/]*\.metadata\.json$/.exec(fileName(location)) ?? []
-  return version === undefined ? undefined : Number(version)
-}
-
 const mayBecomeCurrent = (location: string, current: string): boolean => {
-  const version = versionOf(location)
-  const at = versionOf(current)
+  const version = metadataVersion(location)
+  const at = metadataVersion(current)
   return version !== undefined && (at === undefined || version > at)
 }
 

@@ -188,6 +188,16 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         expect([Object.keys(properties).sort(), snapshots.length]).toEqual([keys, 3])
       }))
 
+    it.effect("replaces a table's columns whatever last column id the client believes in", () =>
+      Effect.gen(function*() {
+        const { load, path, post } = yield* prepared("replaced", ["t"])
+        const { lastColumnId, schemas } = yield* load("t")
+        const schema = { ...schemas[0]!, fields: schemas[0]!.fields.slice(0, 1) }
+        const replaced = Engine.request([], [{ action: "add-schema", schema, lastColumnId: 1 }, { action: "set-current-schema", schemaId: -1 }])
+        expect((yield* post(path("t"), replaced)).status).toBe(200)
+        expect(yield* load("t")).toMatchObject({ currentSchemaId: 1, lastColumnId })
+      }))
+
     it.effect("commits to several tables, or to none", () =>
       Effect.gen(function*() {
         const { load, post } = yield* prepared("several", ["a", "b"])
@@ -244,6 +254,8 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         expect(faultOf(yield* rename(named("moved", "a"), named("moved", "b")))).toEqual([409, 409, "AlreadyExistsException"])
         expect(faultOf(yield* rename(named("moved", "x"), named("moved", "y")))).toEqual([404, 404, "NoSuchTableException"])
         expect(faultOf(yield* rename(named("moved", "a"), named("nowhere", "a")))).toEqual([404, 404, "NoSuchNamespaceException"])
+        const deep = { namespace: ["lake", "moved"], name: "a" }
+        expect(faultOf(yield* rename(named("moved", "a"), deep))).toEqual([404, 404, "NoSuchNamespaceException"])
         const before = yield* load("a")
         expect((yield* rename(named("moved", "a"), named("moved2", "z"))).status).toBe(204)
         expect(Either.getOrThrow(Client.metadataOf(yield* get("/v1/namespaces/moved2/tables/z")))).toEqual(before)

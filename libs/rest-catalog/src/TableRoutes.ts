@@ -9,6 +9,7 @@ import { render } from "@voltlake/iceberg/TableIdentifier"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as TableMetadataJson from "@voltlake/iceberg/TableMetadataJson"
 import { Tables } from "@voltlake/iceberg/Tables"
+import type { TableUpdate } from "@voltlake/iceberg/TableUpdate"
 import { decodeRequirement, decodeUpdate } from "@voltlake/iceberg/TableUpdateJson"
 import type { ClientProperties } from "./CatalogSettings.ts"
 import * as Exchange from "./Exchange.ts"
@@ -108,15 +109,21 @@ const drop = Effect.gen(function*() {
 const rename = Effect.gen(function*() {
   const { from, to } = yield* Exchange.body((root) => ({
     from: Names.identifierOfBody(root.at("source")),
-    to: Names.identifierOfBody(root.at("destination"))
+    to: { namespace: Names.namespaceOfBody(root.at("destination").at("namespace")), name: root.at("destination").at("name").string() }
   }))
-  yield* TableRemoval.rename(yield* from, yield* to)
+  yield* TableRemoval.rename(yield* from, { namespace: yield* to.namespace, name: to.name })
   return Exchange.nothing
 })
 
+/** `last-column-id` is deprecated: what clients send is the new schema's own, and the table knows better. */
+const readUpdate = (node: Node): TableUpdate => {
+  const update = decodeUpdate(node)
+  return update.action === "add-schema" ? { ...update, lastColumnId: undefined } : update
+}
+
 const readCommit = (root: Node) => ({
   requirements: root.at("requirements").list(decodeRequirement),
-  updates: root.at("updates").items().map(decodeUpdate)
+  updates: root.at("updates").items().map(readUpdate)
 })
 
 const isCreation = ({ requirements }: Pick<TableCommit.TableCommit, "requirements">) =>

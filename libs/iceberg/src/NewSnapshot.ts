@@ -8,7 +8,7 @@ import type { DataFile } from "./DataFile.ts"
 import type { Snapshot, Summary } from "./Snapshot.ts"
 import { mainBranch, ownPrefix, positionTag } from "./Snapshot.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
-import { currentSnapshot, lineage } from "./TableMetadata.ts"
+import { currentSnapshot, positionLineage } from "./TableMetadata.ts"
 import type { TableUpdate } from "./TableUpdate.ts"
 
 /** What became of a table's files (specification: "Snapshots", the summary's `operation`). */
@@ -68,7 +68,7 @@ const counts = (parent: Snapshot | undefined, { added, removed }: SnapshotConten
 
 /** Keys of ours from the nearest snapshot that has any, `from` (the current one, where not given) included. */
 export const inherited = (metadata: TableMetadata, from = metadata.currentSnapshotId): Summary => {
-  for (const snapshot of lineage(metadata, from)) {
+  for (const snapshot of positionLineage(metadata, from)) {
     const own = Object.entries(snapshot.summary).filter(([key]) => key.startsWith(ownPrefix))
     if (own.length > 0) return Object.fromEntries(own)
   }

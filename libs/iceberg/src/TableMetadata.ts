@@ -7,7 +7,7 @@ import { invariant } from "@voltlake/domain/Failure"
 import type { PartitionSpec } from "./PartitionSpec.ts"
 import { firstFieldId } from "./PartitionSpec.ts"
 import type { Snapshot, SnapshotReference } from "./Snapshot.ts"
-import { positionKey } from "./Snapshot.ts"
+import { positionKey, positionTag } from "./Snapshot.ts"
 import { unsorted, type SortOrder } from "./SortOrder.ts"
 import type { TableSchema } from "./Type.ts"
 import { lastColumnId } from "./Type.ts"
@@ -128,9 +128,36 @@ export const lineage = function*(metadata: TableMetadata, from = metadata.curren
   }
 }
 
+const recordsAfter = ({ summary }: Snapshot): number => Number(summary["total-records"])
+const recordsBefore = (snapshot: Snapshot): number =>
+  recordsAfter(snapshot) - Number(snapshot.summary["added-records"] ?? 0) + Number(snapshot.summary["deleted-records"] ?? 0)
+
+/**
+ * The snapshot that the position's tag names, where it stands before a gap: other engines committed several times, and their expiry dropped what was
+ * in between. Nothing says any more that it is an ancestor, so there must be room for what is missing, and as many rows on both sides. Where the gap
+ * is a rewind, the rows that were rewound are missing on this side.
+ */
+const beyondGap = (metadata: TableMetadata, oldest: Snapshot): Snapshot | undefined => {
+  const tagged = snapshotById(metadata, metadata.refs[positionTag]?.snapshotId)
+  const parent = oldest.parentSnapshotId
+  if (tagged === undefined || snapshotById(metadata, parent) !== undefined || tagged.sequenceNumber + 1n >= oldest.sequenceNumber) return undefined
+  // Some engines take an expired parent's name away.
+  if (parent !== undefined && tagged.parentSnapshotId === parent) return undefined
+  const records = recordsAfter(tagged)
+  return records === recordsAfter(oldest) || records === recordsBefore(oldest) ? tagged : undefined
+}
+
+/** The {@link lineage}, on beyond a gap that an expiry left where the tag of the position stands behind it. */
+export const positionLineage = function*(metadata: TableMetadata, from = metadata.currentSnapshotId): Generator<Snapshot> {
+  let oldest: Snapshot | undefined
+  for (const snapshot of lineage(metadata, from)) yield oldest = snapshot
+  const tagged = oldest === undefined ? undefined : beyondGap(metadata, oldest)
+  if (tagged !== undefined) yield* lineage(metadata, tagged.snapshotId)
+}
+
 /** The snapshot from which the table's position is read: the nearest that has one, from `from` (the current one, where not given) back. */
 export const positionSnapshot = (metadata: TableMetadata, from = metadata.currentSnapshotId): Snapshot | undefined => {
-  for (const snapshot of lineage(metadata, from)) if (snapshot.summary[positionKey] !== undefined) return snapshot
+  for (const snapshot of positionLineage(metadata, from)) if (snapshot.summary[positionKey] !== undefined) return snapshot
   return undefined
 }
 

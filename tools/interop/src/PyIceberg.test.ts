@@ -5,6 +5,8 @@ import * as Expression from "@voltlake/iceberg/Expression"
 import type { Digest, Engine } from "./Engine.ts"
 import * as InteropLake from "./InteropLake.ts"
 import * as Installed from "./Installed.ts"
+import * as LakeRun from "./LakeRun.ts"
+import * as OwnTable from "./OwnTable.ts"
 
 const installed = await Installed.install("pyiceberg")
 
@@ -68,5 +70,52 @@ describe.skipIf(Either.isLeft(installed))("PyIceberg", () =>
         for (const ref of ["before", "audit", "main"]) {
           expect(yield* ours("theirs.evolved", { snapshot: { ref } }), ref).toEqual(yield* theirs("theirs.evolved", { ref }))
         }
+      }))
+
+    it.effect("reads a table of ours with all of its past, and we what it makes of it", () =>
+      Effect.gen(function*() {
+        const { snapshots } = yield* OwnTable.make("ours.cars", true)
+        expect(yield* theirs("ours.cars")).toEqual(yield* ours("ours.cars"))
+        expect((yield* ours("ours.cars")).count).toBe(98)
+        expect(yield* theirs("ours.cars", { ref: "before" })).toEqual(yield* ours("ours.cars", { snapshot: { ref: "before" } }))
+        for (const snapshot of snapshots) {
+          expect(yield* theirs("ours.cars", { snapshot: String(snapshot) }), `${snapshot}`).toEqual(yield* ours("ours.cars", { snapshot }))
+        }
+        const filtered = yield* ours("ours.cars", { filter: test("vehicle", "=", "car1"), where: "vehicle = 'car1'" })
+        expect(yield* theirs("ours.cars", { filter: "vehicle == 'car1'" })).toEqual(filtered)
+      }))
+
+    it.effect("appends to a table of ours, evolves it and deletes from it, and we read on", () =>
+      Effect.gen(function*() {
+        yield* OwnTable.make("ours.changed", true)
+        yield* call("change", { table: "ours.changed" })
+        const changed = yield* ours("ours.changed")
+        expect(changed).toEqual(yield* theirs("ours.changed"))
+        expect(changed.count).toBeLessThan(98)
+        yield* call("rewrite", { table: "ours.changed" })
+        expect(yield* ours("ours.changed")).toEqual(changed)
+        expect(yield* call("expire", { table: "ours.changed" })).toBe(3)
+        expect(yield* ours("ours.changed")).toEqual(changed)
+        const before = yield* ours("ours.changed", { snapshot: { ref: "before" } })
+        expect(before.count).toBe(40)
+        expect(before).toEqual(yield* theirs("ours.changed", { ref: "before" }))
+      }))
+
+    it.effect("rewrites bronze and silver and expires their snapshots, and the stages go on", () =>
+      Effect.gen(function*() {
+        yield* LakeRun.round(0)
+        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable(theirs))
+        yield* LakeRun.eachTable((table) => call("rewrite", { table }))
+        expect(yield* LakeRun.breaches).toEqual([])
+        yield* LakeRun.round(1)
+        yield* LakeRun.eachTable((table) => call("expire", { table }))
+        yield* LakeRun.round(2)
+        expect(yield* LakeRun.breaches).toEqual([])
+        yield* LakeRun.eachTable((table) => call("rewrite", { table }))
+        yield* LakeRun.eachTable((table) => call("expire", { table }))
+        yield* LakeRun.round(3)
+        expect(yield* LakeRun.breaches).toEqual([])
+        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable(theirs))
+        yield* LakeRun.checkComplete(4)
       }))
   }))

@@ -1,4 +1,6 @@
 """PyIceberg over the lake's catalog."""
+import datetime
+
 from pyiceberg.catalog.sql import SqlCatalog
 
 from . import digest, pyiceberg_tables
@@ -33,3 +35,21 @@ def make_golden(namespace):
         "partitioned": pyiceberg_tables.make_partitioned(catalog, namespace),
         "snapshots": pyiceberg_tables.make_evolved(catalog, f"{namespace}.evolved"),
     }
+
+
+def change(table):
+    """Appends, evolves and deletes, in a table that `OwnTable` made."""
+    pyiceberg_tables.change_cars(catalog, table)
+
+
+def rewrite(table):
+    """All rows in new files: what PyIceberg has in place of a compaction."""
+    loaded = catalog.load_table(table)
+    loaded.overwrite(loaded.scan().to_arrow())
+
+
+def expire(table):
+    """Every snapshot that nothing names. Answers how many are left."""
+    loaded = catalog.load_table(table)
+    loaded.maintenance.expire_snapshots().older_than(datetime.datetime.now() + datetime.timedelta(days=1)).commit()
+    return len(catalog.load_table(table).metadata.snapshots)

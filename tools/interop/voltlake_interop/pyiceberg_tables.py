@@ -175,3 +175,17 @@ def make_evolved(catalog, name):
     remember("last")
     table.append(arrow(table, [{"id": 200}]), branch="audit")
     return snapshots
+
+
+def change_cars(catalog, name):
+    table = catalog.load_table(name)
+    rows = [{"id": 900 + number, "vehicle": f"car{number}", "at": START.replace(tzinfo=UTC), "speed_kmh": number, "marks": [number]} for number in range(4)]
+    table.append(arrow(table, rows))
+    with table.update_schema() as update:
+        update.add_column("driver", StringType())
+        update.rename_column("speed_kmh", "speed")
+        update.move_first("driver")
+    table = catalog.load_table(name)
+    table.append(arrow(table, [{"id": 910, "at": START.replace(tzinfo=UTC), "driver": "Zoë"}]))
+    table.delete(EqualTo("id", 25))
+    table.delete(EqualTo("vehicle", "car0"))

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Logger, LogLevel, Option, Redacted } from "effect"
+import { ConfigProvider, Duration, Effect, Layer, Logger, LogLevel, Option, Redacted } from "effect"
 import * as MemoryCatalog from "@voltlake/iceberg/MemoryCatalog"
 import * as Tables from "@voltlake/iceberg/Tables"
 import * as MemoryObjectStore from "@voltlake/object-store/MemoryObjectStore"
 import type { S3Settings } from "@voltlake/object-store/S3Settings"
-import { clientProperties } from "./CatalogSettings.ts"
+import { clientProperties, settingsConfig } from "./CatalogSettings.ts"
 import { bodyBytesMax } from "./Exchange.ts"
 import * as Client from "./test/Client.ts"
 
@@ -98,7 +98,7 @@ describe("what clients are told of S3", () => {
 
   const told = (passCredentials: boolean, write: typeof token | Option.Option<never>) =>
     Effect.gen(function*() {
-      const catalog = { readToken: Option.none(), writeToken: write, passCredentials }
+      const catalog = { readToken: Option.none(), writeToken: write, passCredentials, s3Endpoint: Option.none() }
       const client = clientProperties(Option.some(s3), catalog)
       const { ask } = yield* Client.make({ tokens: { read: [], write }, client })
       const headers = Option.isSome(write) ? bearing(writer) : {}
@@ -116,9 +116,24 @@ describe("what clients are told of S3", () => {
       expect(yield* told(true, Option.none())).toEqual([open, open, open])
     }))
 
-  it("nothing where tables lie in files", () => {
-    expect(clientProperties(Option.none(), { readToken: Option.none(), writeToken: token, passCredentials: true })).toEqual({ open: {}, secret: {} })
+  const settings = { readToken: Option.none(), writeToken: token, passCredentials: true, s3Endpoint: Option.some("http://elsewhere:1") }
+
+  it("nothing where tables lie in files, and by a name of its own where a setting says so", () => {
+    expect(clientProperties(Option.none(), settings)).toEqual({ open: {}, secret: {} })
+    expect(clientProperties(Option.some(s3), settings).open).toEqual({ ...open, "s3.endpoint": "http://elsewhere:1" })
   })
+
+  it.live("by settings, of which a blank one counts as not set, and a short token as wrong", () =>
+    Effect.gen(function*() {
+      const read = (entries: Readonly<Record<string, string>>) =>
+        Effect.withConfigProvider(settingsConfig, ConfigProvider.fromMap(new Map(Object.entries(entries))))
+      const unset = { readToken: Option.none(), writeToken: Option.none(), passCredentials: false, s3Endpoint: Option.none() }
+      expect(yield* read({})).toEqual(unset)
+      expect(yield* read({ CATALOG_READ_TOKEN: "", CATALOG_WRITE_TOKEN: "", CATALOG_S3_ENDPOINT: "" })).toEqual(unset)
+      expect(String(yield* Effect.flip(read({ CATALOG_WRITE_TOKEN: "fifteen-letters" })))).toContain("at least 16 characters")
+      expect(String(yield* Effect.flip(read({ CATALOG_S3_ENDPOINT: "s3" })))).toContain("must be a URL")
+      expect(Option.getOrThrow((yield* read({ CATALOG_READ_TOKEN: reader })).readToken)).toEqual(Redacted.make(reader))
+    }))
 })
 
 describe("requests that are none", () => {

@@ -1,5 +1,5 @@
 /** `voltlake maintain`: what keeps tables fast, at once and for all of them. `start` and the stages' processes compact and expire by themselves. */
-import { Clock, Duration, Effect } from "effect"
+import { Clock, type Duration, Effect } from "effect"
 import { lakeTables } from "@voltlake/domain/Tables"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as Action from "@voltlake/iceberg/Action"
@@ -86,20 +86,27 @@ const orphans = Effect.fnUntraced(function*(table: TableIdentifier, { dryRun, ol
 
 const maintain = Effect.fnUntraced(function*(options: MaintainOptions, { settings }: Lake.Opened) {
   yield* LakeSetup.ensure(settings.ingest)
-  const run: Readonly<Record<Task, (table: TableIdentifier) => ReturnType<typeof compact> | ReturnType<typeof manifests> | ReturnType<typeof expire> | ReturnType<typeof orphans>>> = {
-    compact: (table) => compact(table, options, settings.compaction),
-    manifests: (table) => manifests(table, options),
-    expire: (table) => expire(table, options),
-    orphans: (table) => orphans(table, options)
+  const run = (task: Task, table: TableIdentifier) => {
+    switch (task) {
+      case "compact":
+        return compact(table, options, settings.compaction)
+      case "manifests":
+        return manifests(table, options)
+      case "expire":
+        return expire(table, options)
+      case "orphans":
+        return orphans(table, options)
+    }
   }
   const done: Array<Done> = []
   for (const task of options.task === undefined ? tasks : [options.task]) {
     for (const table of lakeTables.map(LakeTables.identifier)) {
-      done.push({ table: render(table), task, ...(yield* run[task](table)) })
+      done.push({ table: render(table), task, ...(yield* run(task, table)) })
     }
   }
   if (options.json) return yield* Output.json({ dryRun: options.dryRun, done })
-  yield* Output.table(["table", "task", options.dryRun ? "now" : "before", options.dryRun ? "would be" : "after", "of"], done.map((one) => [one.table, one.task, one.before, one.after, one.what]))
+  const head = options.dryRun ? ["table", "task", "now", "would be", "of"] : ["table", "task", "before", "after", "of"]
+  yield* Output.table(head, done.map(({ after, before, table, task, what }) => [table, task, before, after, what]))
 })
 
 export const run = (options: MaintainOptions) => Lake.use(options.dataDir, (opened) => Effect.scoped(maintain(options, opened)))

@@ -34,7 +34,12 @@ interface Rows extends Position.TopicPartition {
 const load = (contract: TableContract) => Effect.flatMap(Tables, (tables) => tables.load(LakeTables.identifier(contract)))
 
 /** Rows of a table by partition; `within` limits the offsets. */
-const rowsOf = Effect.fnUntraced(function*(connection: Connection, contract: TableContract, metadata: TableMetadata, within?: ReadonlyArray<Position.OffsetRange>) {
+const rowsOf = Effect.fnUntraced(function*(
+  connection: Connection,
+  contract: TableContract,
+  metadata: TableMetadata,
+  within?: ReadonlyArray<Position.OffsetRange>
+) {
   const relation = yield* SnapshotSource.all(contract, metadata)
   const rows = yield* connection.rows(`SELECT topic, "partition", min("offset") AS first, max("offset") + 1 AS "end", count(*) AS count
     FROM ${relation} ${within === undefined ? "" : `WHERE ${SnapshotSource.inRanges(within)}`} GROUP BY topic, "partition"`)

@@ -75,7 +75,7 @@ describe("start", () => {
 
     const locks = await waitFor("the locks to be held again", async () => {
       const found = (await client.query(`SELECT pid ${others} AND application_name LIKE '%lock voltlake%'`)).rows
-      return found.length === 3 ? found : undefined
+      return found.length === 4 ? found : undefined
     })
     for (const { pid } of locks) process.kill(pid, "SIGSTOP")
     try {

@@ -198,6 +198,23 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         expect(yield* load("t")).toMatchObject({ currentSchemaId: 1, lastColumnId })
       }))
 
+    it.effect("lets the second of two commits to different branches be made anew, and not fail", () =>
+      Effect.gen(function*() {
+        const { load, path, post } = yield* prepared("branches", ["t"])
+        const empty = yield* load("t")
+        yield* post(path("t"), Engine.onMain(empty, yield* Engine.snapshot(empty, { operation: "append", added: [Engine.file(empty, "a", 1n)] })))
+        const metadata = yield* load("t")
+        const commits = yield* Effect.forEach(["left", "right"], (name) =>
+          Effect.map(Engine.snapshot(metadata, { operation: "append", added: [Engine.file(metadata, name, 1n)] }), (snapshot) =>
+            Engine.request([{ type: "assert-ref-snapshot-id", ref: name, snapshotId: undefined }], [
+              { action: "add-snapshot", snapshot },
+              { action: "set-snapshot-ref", name, reference: { snapshotId: snapshot.snapshotId, type: "branch", extra: {} } }
+            ])))
+        const [first, second] = yield* Effect.forEach(commits, (commit) => post(path("t"), commit))
+        expect(first!.status).toBe(200)
+        expect(faultOf(second!)).toEqual([409, 409, "CommitFailedException"])
+      }))
+
     it.effect("commits to several tables, or to none", () =>
       Effect.gen(function*() {
         const { load, post } = yield* prepared("several", ["a", "b"])

@@ -45,6 +45,18 @@ export const isApplied = (metadata: TableMetadata, updates: ReadonlyArray<TableU
     added.every((snapshot) => snapshotById(metadata, snapshot.snapshotId)?.manifestList === snapshot.manifestList)
 }
 
+/** Somebody else's snapshot, on another branch say, came in between: the client's is to be made anew, though all that it asked for is true. */
+const checkSequence = (metadata: TableMetadata, updates: ReadonlyArray<TableUpdate>): Either.Either<void, RequirementFailed> => {
+  const [first] = OwnTables.addedSnapshots(updates)
+  if (first?.parentSnapshotId === undefined || first.sequenceNumber > metadata.lastSequenceNumber) return Either.right(undefined)
+  return Either.left(new Requirement.RequirementFailed({
+    table: metadata.location,
+    requirement: "the next sequence number",
+    expected: String(first.sequenceNumber - 1n),
+    found: String(metadata.lastSequenceNumber)
+  }))
+}
+
 type Decide = (metadata: TableMetadata) => Decided
 
 const action = (decide: Decide): Action<Either.Either.Left<Decided>> => ({ type: "updates", updates: decide })
@@ -54,7 +66,10 @@ const decision = Effect.fnUntraced(function*(commitId: string, { requirements, t
   const begin = (metadata: TableMetadata): Decided =>
     isApplied(metadata, updates)
       ? Either.left(new AppliedBefore())
-      : Either.map(Requirement.check(metadata, requirements), () => updates)
+      : Requirement.check(metadata, requirements).pipe(
+        Either.flatMap(() => checkSequence(metadata, updates)),
+        Either.map(() => updates)
+      )
   if (!OwnTables.isOwn(table)) {
     for (const update of updates) if (update.action === "set-location") yield* Places.check(update.location)
     return begin

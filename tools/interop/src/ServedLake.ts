@@ -24,11 +24,14 @@ const shares = { copies: 0.05, malformed: 0.05 }
 
 const newToken = () => randomBytes(24).toString("base64url")
 
-/** With this many lines in it. */
-export const start = Effect.fn("ServedLake.start")(function*(lines: number): Effect.fn.Return<ServedLake, never, Scope.Scope> {
+/** With this many lines in it, and with settings of its own where given. */
+export const start = Effect.fn("ServedLake.start")(function*(
+  lines: number,
+  settings: Readonly<Record<string, string>> = {}
+): Effect.fn.Return<ServedLake, never, Scope.Scope> {
   const [readToken, writeToken] = [newToken(), newToken()]
   const lake = yield* Effect.acquireRelease(
-    Effect.promise(() => TestLake.make({ env: { CATALOG_READ_TOKEN: readToken, CATALOG_WRITE_TOKEN: writeToken } })),
+    Effect.promise(() => TestLake.make({ env: { ...settings, CATALOG_READ_TOKEN: readToken, CATALOG_WRITE_TOKEN: writeToken } })),
     (made) => Effect.promise(() => made.close())
   )
   const random = SeededRandom.make(7)

@@ -18,7 +18,7 @@ const made = (round: number) => TelemetryLines.make(SeededRandom.make(round), li
 export const round = (number: number) => Effect.zipRight(StageLake.send(number % 2, made(number).lines), GoldLake.fill)
 
 /** Does it for bronze and both tables of silver, in this order. */
-export const eachTable = <A, E, R>(of: (table: string) => Effect.Effect<A, E, R>) => Effect.forEach(lakeTables.map(qualifiedName), of)
+export const eachTable = <A, E, R>(of: (table: string) => Effect.Effect<A, E, R>) => Effect.forEach(lakeTables, (table) => of(qualifiedName(table)))
 
 export const digests = eachTable((table) =>
   Effect.map(InteropLake.read(table), ({ count, digest, first }): Digest => ({ count, digest, first })))

@@ -14,6 +14,8 @@ describe("a process for each part", () => {
     const parts = ["gold", "silver", "ingestor", "bronze"].map((app) => lake.serve(app, { SIMULATOR_EVENTS_PER_SECOND: "200" }))
     const console = lake.serve("console", { VOLTLAKE_PORT: "0" })
     const address = await console.address()
+    const tables = await (await fetch(`${address}/catalog/v1/namespaces/silver/tables`)).json()
+    expect(tables).toMatchObject({ identifiers: [{ name: "telemetry_clean" }, { name: "telemetry_rejected" }] })
     const rows = async () => (await statusAt(address)).stages.map((stage) => stage.rows)
     await waitFor("events in gold", async () => ((await rows()).at(-1) ?? 0) > 100 || undefined)
 

@@ -137,6 +137,10 @@ layer(parts, { excludeTestServices: true })("rows of planned files", (it) => {
       expect(orc).toMatchObject({ _tag: "ReadUnsupported", subject: file.filePath, reason: "is of the format ORC" })
       const renamed = yield* evolved(metadata, [{ change: "rename", column: "headers.element.key", name: "k" }])
       expect(yield* Effect.flip(read(renamed, [], "*", "1"))).toMatchObject({ _tag: "ReadUnsupported", subject: "column headers.element.key" })
+      const replaced = yield* evolved(yield* evolved(metadata, [{ change: "drop", column: "headers.element.value" }]), [
+        { change: "add", column: "headers.element.value", type: Type.string }
+      ])
+      expect(yield* Effect.flip(read(replaced, [], "*", "1"))).toMatchObject({ _tag: "ReadUnsupported", subject: "column headers.element.value" })
       expect(yield* Effect.flip(read(metadata, [planned({ ...file, filePath: "s3://elsewhere/a.parquet" })], "*", "1"))).toMatchObject({
         _tag: "LocationForeign"
       })

@@ -2,7 +2,8 @@
  * DuckDB's SQL for the rows of planned files, as the table means them: columns by their field ids (renamed, reordered, widened, added since: NULL), and
  * without what delete files delete (specification: "Column Projection", "Delete Formats").
  *
- * Not done: columns within structs are found by name, since the engine finds only top-level columns by id; where one was renamed the read is refused.
+ * Not done: columns within structs are found by name, since the engine finds only top-level columns by id; where one was renamed, or has the name of
+ * one that was dropped, the read is refused.
  * Files without field ids are not read.
  */
 import { Effect, Schema, type Scope } from "effect"
@@ -162,14 +163,20 @@ const withDeletes = Effect.fnUntraced(function*(schema: TableSchema, metadata: T
   ) AS data WHERE ${conditions.join(" AND ")}`
 })
 
-/** The engine finds columns within structs by name: the names that files may have must be those of the schema. */
+/** The engine finds columns within structs by name: a name that files may have must be the schema's, and mean the same column. */
 const checkNested = (schema: TableSchema, metadata: TableMetadata) => {
   const nested = (of: TableSchema) => Column.all(of).filter((column) => column.parents.length > 0)
-  const names = new Map(nested(schema).map((column) => [column.field.id, column.field.name]))
-  const renamed = metadata.schemas.flatMap(nested).find(({ field }) => names.has(field.id) && names.get(field.id) !== field.name)
-  return renamed === undefined
-    ? Effect.void
-    : Effect.fail(new ReadUnsupported({ table: metadata.location, subject: `column ${renamed.path}`, reason: "was renamed inside another" }))
+  const place = ({ field, parents }: Column.Column) => `${parents.at(-1)!.id} ${field.name.toLowerCase()}`
+  const now = nested(schema)
+  const names = new Map(now.map((column) => [column.field.id, column.field.name]))
+  const ids = new Map(now.map((column) => [place(column), column.field.id]))
+  const unreadable = (column: Column.Column, reason: string) =>
+    Effect.fail(new ReadUnsupported({ table: metadata.location, subject: `column ${column.path}`, reason }))
+  for (const column of metadata.schemas.flatMap(nested)) {
+    if (names.has(column.field.id) && names.get(column.field.id) !== column.field.name) return unreadable(column, "was renamed inside another")
+    if ((ids.get(place(column)) ?? column.field.id) !== column.field.id) return unreadable(column, "is another than the one that had its name inside another")
+  }
+  return Effect.void
 }
 
 /** A relation (for FROM) with the schema's columns. Its files are at hand for as long as the scope is open. */

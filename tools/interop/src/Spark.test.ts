@@ -105,12 +105,28 @@ describe.skipIf(Either.isLeft(installed))("Spark", () =>
       Effect.gen(function*() {
         yield* LakeRun.round(0)
         yield* LakeRun.round(1)
-        expect(yield* LakeRun.eachTable(theirs)).toEqual(yield* LakeRun.digests)
+        // Bronze goes back by what came last, and reads it again.
+        const { metadata } = yield* InteropLake.load("bronze.telemetry_raw")
+        yield* run(`CALL lakehouse.system.rollback_to_snapshot('bronze.telemetry_raw', ${metadata.snapshots[0]!.snapshotId})`)
+        yield* LakeRun.catchUp
+        expect(yield* LakeRun.breaches).toEqual([])
+        yield* LakeRun.checkComplete(2)
+        expect(yield* LakeRun.eachTable((table) => theirs(table))).toEqual(yield* LakeRun.digests)
         yield* LakeRun.eachTable(maintain)
         expect(yield* LakeRun.breaches).toEqual([])
         yield* LakeRun.round(2)
         expect(yield* LakeRun.breaches).toEqual([])
         yield* LakeRun.checkComplete(3)
-        expect(yield* LakeRun.eachTable(theirs)).toEqual(yield* LakeRun.digests)
+        expect(yield* LakeRun.eachTable((table) => theirs(table))).toEqual(yield* LakeRun.digests)
+      }), 120_000)
+
+    it.effect("refuses, as we do, what it does not read", () =>
+      Effect.gen(function*() {
+        yield* OwnTable.make("ours.more", true)
+        expect(yield* Effect.flip(theirs("ours.more"))).toMatchObject({ reason: expect.stringContaining("Spark does not support time fields") })
+        for (const [name, refusal, statements] of SparkTables.refused("lakehouse.theirs")) {
+          yield* run(...statements)
+          expect(yield* Effect.flip(ours(`theirs.${name}`)), name).toMatchObject(refusal)
+        }
       }), 120_000)
   }))

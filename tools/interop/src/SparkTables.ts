@@ -80,3 +80,23 @@ export const evolved = (table: string, mode: "merge-on-read" | "copy-on-write"):
     WHEN MATCHED AND s.id = 39 THEN DELETE WHEN MATCHED THEN UPDATE SET speed = -s.id WHEN NOT MATCHED THEN INSERT (id, car) VALUES (s.id, 'merged')`,
   `INSERT INTO ${table}.branch_audit (id, car) VALUES (900, 'audited')`
 ]
+
+/** Tables that we do not read, and how we say so. */
+export const refused = (namespace: string): ReadonlyArray<readonly [name: string, refusal: object, statements: ReadonlyArray<string>]> => [
+  ["version_3", { _tag: "FormatVersionUnsupported", formatVersion: 3 }, [
+    `CREATE TABLE ${namespace}.version_3 (id INT) USING iceberg TBLPROPERTIES ('format-version' = '3')`
+  ]],
+  ["orc", { _tag: "ReadUnsupported", reason: "is of the format ORC" }, [
+    `CREATE TABLE ${namespace}.orc (id INT) USING iceberg ${properties({ "write.format.default": "orc" })}`,
+    `INSERT INTO ${namespace}.orc VALUES (1)`
+  ]],
+  ["renamed", { _tag: "ReadUnsupported", subject: "column place.lat", reason: "was renamed inside another" }, [
+    `CREATE TABLE ${namespace}.renamed (place STRUCT<lat: DOUBLE>) USING iceberg ${properties()}`,
+    `ALTER TABLE ${namespace}.renamed RENAME COLUMN place.lat TO latitude`
+  ]],
+  ["replaced", { _tag: "ReadUnsupported", subject: "column place.lat" }, [
+    `CREATE TABLE ${namespace}.replaced (place STRUCT<lat: DOUBLE, lon: DOUBLE>) USING iceberg ${properties()}`,
+    `ALTER TABLE ${namespace}.replaced DROP COLUMN place.lat`,
+    `ALTER TABLE ${namespace}.replaced ADD COLUMN place.lat STRING`
+  ]]
+]

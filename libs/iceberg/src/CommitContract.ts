@@ -39,6 +39,9 @@ const filesOf = (table: TableIdentifier.TableIdentifier) =>
     return (yield* Scan.planFiles(metadata)).map(({ file }) => file.filePath).sort()
   })
 
+/** As another process would: one's own commits to a table follow each other, and meet nobody. */
+const inProcess = Effect.provide(Layer.fresh(Tables.layer))
+
 const paths = (names: ReadonlyArray<string>) => names.map((name) => Fixture.fakeFile(name).filePath).sort()
 
 /** Parents lead from the newest to the oldest snapshot by sequence numbers without a gap. */
@@ -119,7 +122,7 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
             Transaction.commit({
               commitId: `eight-${file}`,
               changes: [Fixture.adding(one!, [Fixture.fakeFile(file)]), Fixture.adding(two!, [])]
-            })), { concurrency: "unbounded" })
+            })).pipe(inProcess), { concurrency: "unbounded" })
         expect(yield* filesOf(one!)).toEqual(paths(names.flat()))
         const tables = yield* Tables.Tables
         const [first, second] = yield* Effect.all([tables.load(one!), tables.load(two!)])
@@ -134,7 +137,7 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
       Effect.gen(function*() {
         const [one] = yield* create("fenced")
         const outcomes = yield* Effect.forEach(["l", "r"], (file) =>
-          Effect.either(Transaction.commit({ commitId: `fenced-${file}`, changes: [onlyAt(one!, 0, file)] })), {
+          Effect.either(Transaction.commit({ commitId: `fenced-${file}`, changes: [onlyAt(one!, 0, file)] }).pipe(inProcess)), {
           concurrency: "unbounded"
         })
         expect(outcomes.filter(Either.isRight)).toHaveLength(1)

@@ -42,6 +42,11 @@ export class Tables extends Context.Tag("@voltlake/iceberg/Tables")<Tables, {
     table: TableIdentifier.TableIdentifier,
     metadata: TableMetadata
   ) => Effect.Effect<Table, TableAlreadyExists | CatalogError | TableWriteError>
+  /**
+   * Runs an attempt to commit to these tables while none of this process's others does: those would only find each other's swap in their way, and one
+   * that has more to write would never come through. Other processes are told apart by the swap alone.
+   */
+  readonly alone: <A, E, R>(tables: ReadonlyArray<TableIdentifier.TableIdentifier>, attempt: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }>() {}
 
 export const newTableUuid: Effect.Effect<string> = RandomId.uuid
@@ -124,7 +129,17 @@ const make = Effect.gen(function*() {
       Effect.zipRight(checkUnused(identifier), define(identifier, definition)))
   })
 
-  return Tables.of({ load, createIfAbsent, create })
+  const turns = new Map<string, Effect.Semaphore>()
+  const turnOf = (name: string): Effect.Semaphore => {
+    const turn = turns.get(name) ?? Effect.unsafeMakeSemaphore(1)
+    turns.set(name, turn)
+    return turn
+  }
+  const alone = <A, E, R>(tables: ReadonlyArray<TableIdentifier.TableIdentifier>, attempt: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    // In the order of names, so that two commits of several tables never wait for each other.
+    Array.from(new Set(tables.map(TableIdentifier.render))).sort().reduceRight((inner, name) => turnOf(name).withPermits(1)(inner), attempt)
+
+  return Tables.of({ load, createIfAbsent, create, alone })
 })
 
 /** With the tables' files, which scans and commits need too. */

@@ -71,11 +71,14 @@ export type CommitError =
   | TableWriteError
   | UpdateRefused
 
-const attemptsMax = 40
+const attemptsMax = 100
 
-/** Short, since a conflict means that somebody else has just finished; spread, so that many writers do not meet again. */
-const pauses = Schedule.exponential("4 millis", 1.4).pipe(
-  Schedule.union(Schedule.spaced("400 millis")),
+/**
+ * Short, since a conflict means that somebody else has just finished; spread, so that two do not meet again. Longer ones would leave the table to whoever
+ * was faster once.
+ */
+const pauses = Schedule.exponential("2 millis", 1.3).pipe(
+  Schedule.union(Schedule.spaced("50 millis")),
   Schedule.jittered,
   Schedule.intersect(Schedule.recurs(attemptsMax - 1))
 )
@@ -255,7 +258,7 @@ const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
     const committed = asCommitted(staged)
     yield* discardLosers(ledger, committed, swaps.map((swap) => swap.next))
     return { tables: committed, wasCommitted: false }
-  })
+  }).pipe((whole) => Effect.flatMap(Tables, (tables) => tables.alone(request.changes.map(({ table }) => table), whole)))
 
 /** Whatever stopped the last attempt: while an earlier one is unresolved, so is the commit. */
 const finalError = (error: CommitError, ledger: Ledger): CommitError =>

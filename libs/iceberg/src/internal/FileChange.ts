@@ -89,6 +89,25 @@ const stale = (metadata: TableMetadata, cause: RewriteStale["cause"], files: Rea
 
 const asSequenced = ({ dataFile, sequenceNumber }: ResolvedEntry): SequencedFile => ({ file: dataFile, sequenceNumber })
 
+/** Of a manifest that is written anew: some megabytes. */
+const rewrittenEntriesMax = 4000
+
+/** Entries of several manifests, by spec, in parts that make a manifest each: a merge of many small files would else write as many small manifests. */
+const bySpec = (holding: ReadonlyArray<{ readonly manifest: ManifestFile; readonly entries: ReadonlyArray<ResolvedEntry> }>) => {
+  const parts: Array<{ readonly specId: number; readonly entries: Array<ResolvedEntry> }> = []
+  const open = new Map<number, (typeof parts)[number]>()
+  for (const { entries, manifest: { partitionSpecId: specId } } of holding) {
+    const part = open.get(specId)
+    if (part !== undefined && part.entries.length + entries.length <= rewrittenEntriesMax) part.entries.push(...entries)
+    else {
+      const fresh = { specId, entries: [...entries] }
+      open.set(specId, fresh)
+      parts.push(fresh)
+    }
+  }
+  return parts
+}
+
 /** Files of which rows were deleted after `readAt`. */
 const deletedFrom = Effect.fnUntraced(function*(
   found: ReadonlyArray<ResolvedEntry>,
@@ -122,11 +141,11 @@ const without = Effect.fnUntraced(function*<E>(
     const names = touched.map(({ file }) => file.filePath)
     return yield* Effect.fail(new Refused(refuse(stale(metadata, "has newer deletes", names))))
   }
-  const rewritten = yield* Effect.forEach(holding, ({ entries, manifest }) => {
+  const rewritten = yield* Effect.forEach(bySpec(holding), ({ entries, specId }) => {
     const after = entries.filter((entry) => entry.status !== "deleted").map((entry): ManifestEntry =>
       paths.has(entry.dataFile.filePath) ? { ...entry, status: "deleted", snapshotId } : { ...entry, status: "existing" }
     )
-    return write(attempt, after, manifest.partitionSpecId)
+    return write(attempt, after, specId)
   }, { concurrency: manifestReadsMax })
   const gone = new Set(holding.map(({ manifest }) => manifest))
   return { kept: live.filter((manifest) => !gone.has(manifest)), rewritten }

@@ -6,6 +6,8 @@
  */
 import { Config, Effect } from "effect"
 import * as Action from "@voltlake/iceberg/Action"
+import type { RewriteStale } from "@voltlake/iceberg/Action"
+import type { CommitConflict } from "@voltlake/iceberg/Catalog"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
 import * as DataFileWriter from "@voltlake/iceberg/DataFileWriter"
 import type { Partition } from "@voltlake/iceberg/PartitionSpec"
@@ -165,7 +167,10 @@ export interface Merged {
 
 const sum = (files: ReadonlyArray<DataFile>, of: (file: DataFile) => bigint) => files.reduce((total, file) => total + of(file), 0n)
 
-/** Writes the merged file and commits it in the place of the others. Fails with `RewriteStale` where somebody else changed one of them meanwhile. */
+/**
+ * Writes the merged file and commits it in the place of the others. Fails with `RewriteStale` where somebody else changed one of them meanwhile, and
+ * with `CommitConflict` where others were faster every time.
+ */
 const merge = Effect.fn("Compaction.merge")(function*(connection: Connection, table: TableIdentifier, metadata: TableMetadata, one: Merge) {
   const commitId = yield* Transaction.newCommitId
   const written = yield* Effect.scoped(Effect.gen(function*() {
@@ -184,7 +189,10 @@ const merge = Effect.fn("Compaction.merge")(function*(connection: Connection, ta
   const added = written === undefined ? [] : [written]
   yield* Transaction.commit({ commitId, changes: [{ table, actions: [Action.rewrite({ replaced: one.files, added, readAt: one.readAt })] }] }).pipe(
     // What certainly is not in the table is nobody's.
-    Effect.tapErrorTag("RewriteStale", () => Effect.flatMap(TableFiles, (files) => files.discard(added.map((file) => file.filePath))))
+    Effect.tapError((error) =>
+      error._tag === "RewriteStale" || error._tag === "CommitConflict"
+        ? Effect.flatMap(TableFiles, (files) => files.discard(added.map((file) => file.filePath)))
+        : Effect.void)
   )
   const before = one.files.map(({ file }) => file)
   const merged: Merged = {
@@ -199,6 +207,12 @@ const merge = Effect.fn("Compaction.merge")(function*(connection: Connection, ta
   return merged
 })
 
+/** Others were faster: there will be another time. */
+const leave = (error: RewriteStale | CommitConflict) => Effect.as(Effect.logDebug("a merge came too late", error), undefined)
+
+/** A merged file may be the last that its own class needed, up to the largest: so often at most. Files that come meanwhile are for the next time. */
+const roundsMax = 6
+
 /** Merges what the partition needs, and what the merged files need in turn. A merge that others were faster than is left for the next time. */
 export const compactPartition = Effect.fn("Compaction.compactPartition")(function*(
   connection: Connection,
@@ -209,18 +223,20 @@ export const compactPartition = Effect.fn("Compaction.compactPartition")(functio
 ) {
   const tables = yield* Tables
   const done: Array<Merged> = []
-  while (true) {
+  // At rest all is packed in one go.
+  for (let round = 0; round < (isAtRest ? 1 : roundsMax); round++) {
     const { metadata } = yield* tables.load(table)
     const planned = yield* planMerges(metadata, partition, isAtRest, settings)
     if (planned.length === 0) return done
     for (const one of planned) {
       const merged = yield* merge(connection, table, metadata, one).pipe(
-        Effect.catchTag("RewriteStale", (stale) => Effect.as(Effect.logDebug("a merge came too late", stale), undefined))
+        Effect.catchTags({ RewriteStale: leave, CommitConflict: leave })
       )
       if (merged === undefined) return done
       done.push(merged)
     }
   }
+  return done
 })
 
 /** Merges all partitions of a table as if they were at rest: for the command line. */

@@ -166,4 +166,3 @@ describe("KafkaProducer", () => {
         { numRuns: 40 }
       )), 60_000)
 })
-

@@ -113,7 +113,9 @@ export const rewrite = ({ added, readAt, replaced }: Rewrite): Action<RewriteSta
   operation: "replace",
   added,
   removed: replaced.map(({ file }) => file),
-  sequenceNumber: replaced.some(({ deletes = [] }) => deletes.length > 0) ? readAt : replaced.reduce((youngest, { sequenceNumber }) => (sequenceNumber > youngest ? sequenceNumber : youngest), 0n),
+  sequenceNumber: replaced.some(({ deletes = [] }) => deletes.length > 0)
+    ? readAt
+    : replaced.reduce((youngest, { sequenceNumber }) => (sequenceNumber > youngest ? sequenceNumber : youngest), 0n),
   readAt,
   refuse: orStale
 })

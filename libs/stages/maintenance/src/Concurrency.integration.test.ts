@@ -104,7 +104,9 @@ layer(lake, { excludeTestServices: true, timeout: 600_000 })("a table that all w
         properties: {}
       })
       const [reads, merges] = [yield* Ref.make(0), yield* Ref.make(0)]
-      const others = yield* Effect.fork(Effect.all([reader(reads), reader(reads), maintenance(merges)], { concurrency: "unbounded", discard: true }))
+      const others = yield* Effect.fork(
+        Effect.all([reader(reads), reader(reads), maintenance(merges)], { concurrency: "unbounded", discard: true })
+      )
       // One's own commits follow each other: what two processes do meets in the catalog only.
       const process = (ids: ReadonlyArray<number>) =>
         Effect.forEach(ids, (id) => writer(id, commits), { concurrency: "unbounded", discard: true }).pipe(Effect.provide(Layer.fresh(Tables.layer)))

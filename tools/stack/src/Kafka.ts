@@ -85,6 +85,7 @@ log.dirs=${join(folder(dir), "data")}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
+log.retention.ms=-1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4

@@ -43,6 +43,9 @@ export const all = Effect.fn("SnapshotSource.all")(function*(contract: TableCont
   return yield* ReadSql.relation(LakeTables.schemaOf(contract), metadata, files)
 })
 
+/** A relation (for FROM) with the contract's columns and no rows. */
+export const none = (contract: TableContract, metadata: TableMetadata) => ReadSql.relation(LakeTables.schemaOf(contract), metadata, [])
+
 /** What the table calls the contract's column now. */
 const nameIn = (metadata: TableMetadata, contract: TableContract, name: string): string => {
   const id = contract.columns.find((column) => column.name === name)?.id

@@ -8,6 +8,7 @@ import type { DataDir } from "@voltlake/adapters/DataDir"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { lakeTables, qualifiedName } from "@voltlake/domain/Tables"
+import { Catalog } from "@voltlake/iceberg/Catalog"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { literal } from "@voltlake/query-engine/SqlText"
 import * as Lake from "./Lake.ts"
@@ -82,6 +83,7 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
 const show = Effect.fnUntraced(function*(options: SqlOptions, { dataDir, settings }: Lake.Opened) {
   const connection = yield* (yield* QueryEngine).connect
   yield* LakeSetup.ensure(settings.ingest)
+  yield* (yield* Catalog).lease("voltlake sql")
   yield* prepare(connection, options.query, dataDir)
   const { columns, rows } = yield* connection.table(options.query)
   if (options.json) return yield* Output.json(rows.map((row) => Object.fromEntries(columns.map((name, index) => [name, row[index] ?? null]))))

@@ -3,7 +3,7 @@
  *
  * Adapters: PostgresCatalog, MemoryCatalog.
  */
-import { Context, type Effect, Schema } from "effect"
+import { Context, type Effect, Schema, type Scope } from "effect"
 import { Outcome } from "@voltlake/domain/Failure"
 import type { TableIdentifier } from "./TableIdentifier.ts"
 
@@ -154,6 +154,11 @@ export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
   readonly epoch: (table: TableIdentifier) => Effect.Effect<number, CatalogError>
   /** Refuses these commits from now on. A swap under way ends first: whoever looks for the commit's snapshot after this sees it or never will. */
   readonly retire: (commitIds: ReadonlyArray<string>) => Effect.Effect<void, CatalogError>
+  /**
+   * Until the scope closes, no file counts as expired that a table named when this began: for readers that may take longer than files are kept. A
+   * reader that dies is forgotten after a minute.
+   */
+  readonly lease: (purpose: string) => Effect.Effect<void, CatalogError, Scope.Scope>
   /** Locations that have been named by no table for at least `ageMs`, oldest first, at most some thousands. */
   readonly expiredFiles: (ageMs: number) => Effect.Effect<ReadonlyArray<string>, CatalogError>
   /** Puts files on that list that no table names, as from now; those that are on it stay as they are. */

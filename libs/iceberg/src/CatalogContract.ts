@@ -144,6 +144,21 @@ export const contract = <E>(name: string, catalog: Layer.Layer<Catalog, E>) =>
         expect(yield* catalog.namespaces).not.toContain("spaces")
       }))
 
+    it.effect("keeps what a reader with a lease may need, and nothing longer", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("leased")
+        yield* catalog.unreference(["leased/before"])
+        yield* Effect.sleep("5 millis")
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* catalog.lease("a long query")
+          yield* Effect.sleep("5 millis")
+          yield* catalog.unreference(["leased/after"])
+          expect(yield* catalog.expiredFiles(0)).toEqual(["leased/before"])
+        }))
+        expect(yield* catalog.expiredFiles(0)).toEqual(["leased/before", "leased/after"])
+        yield* catalog.forgetFiles(["leased/before", "leased/after"])
+      }))
+
     it.effect("notes that a table was rewound, once for each time, at the next commit that finds it so", () =>
       Effect.gen(function*() {
         const catalog = yield* create("rewound")

@@ -2,7 +2,7 @@
  * Writes a query's rows as one Parquet data file of a table. No reader sees the file until a commit names it; an abandoned one is an orphan that
  * its name leads back to the commit.
  */
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { rm } from "node:fs/promises"
 import { join } from "node:path"
 import { invariant } from "@voltlake/domain/Failure"
@@ -17,16 +17,21 @@ import * as RandomId from "./internal/RandomId.ts"
 import * as MetricsMode from "./MetricsMode.ts"
 import type { Partition } from "./PartitionSpec.ts"
 import * as PartitionSpec from "./PartitionSpec.ts"
+import { primitiveText } from "./SchemaJson.ts"
 import { LocationForeign } from "./TableFiles.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import { currentSchema, specById } from "./TableMetadata.ts"
+import type { TableSchema } from "./Type.ts"
+import { leaves } from "./Type.ts"
 
 export interface DataFileRequest {
   /** May hold temporary tables that `query` reads. */
   readonly connection: Connection
-  /** Its columns have the names and types of the table's current schema; its rows are of one partition, in the order that `sortOrderId` names. */
+  /** Its columns have the names and types of the schema; its rows are of one partition, in the order that `sortOrderId` names. */
   readonly query: string
   readonly metadata: TableMetadata
+  /** The query's columns, where it leaves out some of the table's: in the file's rows these are NULL. */
+  readonly schema?: TableSchema
   readonly specId: number
   /** Values in the order of the spec's fields. */
   readonly partition: Partition
@@ -36,7 +41,18 @@ export interface DataFileRequest {
   readonly index: number
 }
 
-export type WriteError = QueryError | ObjectExists | ObjectStoreError | LocationForeign
+/** The engine has no such type: it would write files that readers of the table refuse. */
+export class WriteUnsupported extends Schema.TaggedError<WriteUnsupported>()("WriteUnsupported", {
+  table: Schema.String,
+  column: Schema.String,
+  type: Schema.String
+}) {
+  override get message() {
+    return `${this.table} cannot be written here: column ${this.column} is of the type ${this.type}`
+  }
+}
+
+export type WriteError = QueryError | ObjectExists | ObjectStoreError | LocationForeign | WriteUnsupported
 
 /** Best effort: the scratch folder is emptied at every start. */
 const removeScratch = (path: string) => Effect.ignore(Effect.tryPromise(() => rm(path, { force: true })))
@@ -58,7 +74,10 @@ export const write = Effect.fn("DataFileWriter.write")(function*(
   const spec = specById(metadata, specId)
   invariant(spec !== undefined, `the table has a partition spec ${specId}`)
   invariant(spec.fields.length === request.partition.length, "a partition has a value for each field of its spec")
-  const schema = currentSchema(metadata)
+  const schema = request.schema ?? currentSchema(metadata)
+  // It has byte strings of any length only.
+  const fixed = leaves(schema).find(({ type }) => type.type === "fixed")
+  if (fixed !== undefined) return yield* new WriteUnsupported({ table: metadata.location, column: fixed.path, type: primitiveText(fixed.type) })
   const location = dataFileLocation(request, spec)
   const key = store.keyOf(location)
   if (key === undefined) return yield* new LocationForeign({ location })

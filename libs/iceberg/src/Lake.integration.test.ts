@@ -12,9 +12,10 @@ import * as DataFileWriter from "./DataFileWriter.ts"
 import * as PostgresCatalog from "./PostgresCatalog.ts"
 import * as Scan from "./Scan.ts"
 import * as Fixture from "./test/TableFixture.ts"
+import * as TableIdentifier from "./TableIdentifier.ts"
 import * as Tables from "./Tables.ts"
 import * as Transaction from "./Transaction.ts"
-import { leafByPath } from "./Type.ts"
+import * as Type from "./Type.ts"
 
 const catalog = PostgresCatalog.layer.pipe(
   Layer.provideMerge(Layer.effectDiscard(PostgresCatalog.migrate)),
@@ -80,7 +81,7 @@ layer(lake, { excludeTestServices: true })("a table over DuckDB, local files and
       expect(planned).toHaveLength(1)
       const { file } = planned[0]!
       const bounds = (path: string) => {
-        const leaf = leafByPath(Fixture.schema, path)!
+        const leaf = Type.leafByPath(Fixture.schema, path)!
         return [Scan.lowerBound(file, leaf), Scan.upperBound(file, leaf)]
       }
       expect(bounds("offset")).toEqual([190n, 199n])
@@ -96,5 +97,13 @@ layer(lake, { excludeTestServices: true })("a table over DuckDB, local files and
       const tables = yield* Tables.Tables
       const table = yield* tables.load(Fixture.raw)
       expect(yield* writeRows(table, 0, 0, "nothing")).toBeUndefined()
+    }))
+
+  it.effect("writes no file with a type that the engine has not", () =>
+    Effect.gen(function*() {
+      const tables = yield* Tables.Tables
+      const schema = Type.schema([...Fixture.schema.fields, Type.optional(20, "hashes", Type.list(21, Type.fixed(4)))])
+      const table = yield* tables.createIfAbsent(TableIdentifier.make("bronze", "hashed"), { ...Fixture.definition, schema })
+      expect(yield* Effect.flip(writeRows(table, 0, 1, "hashed"))).toMatchObject({ _tag: "WriteUnsupported", column: "hashes.element", type: "fixed[4]" })
     }))
 })

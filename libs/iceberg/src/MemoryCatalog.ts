@@ -22,6 +22,8 @@ interface State {
   readonly epochs: Map<string, number>
   readonly unreferencedSinceMs: Map<string, number>
   readonly retired: Set<string>
+  /** When each began. */
+  readonly leases: Set<{ readonly sinceMs: number }>
 }
 
 const unreference = (state: State, locations: ReadonlyArray<string>, nowMs: number): void => {
@@ -96,7 +98,8 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
     heads: new Map(),
     epochs: new Map(),
     unreferencedSinceMs: new Map(),
-    retired: new Set()
+    retired: new Set(),
+    leases: new Set()
   }
   return {
     createNamespace: (namespace) =>
@@ -142,10 +145,19 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
     heads: Effect.sync(() => Array.from(state.heads.values())),
     epoch: (table) => Effect.sync(() => state.epochs.get(TableIdentifier.render(table)) ?? 0),
     retire: (commitIds) => Effect.sync(() => commitIds.forEach((id) => state.retired.add(id))),
+    lease: () =>
+      Effect.acquireRelease(
+        Effect.map(Clock.currentTimeMillis, (sinceMs) => {
+          const lease = { sinceMs }
+          state.leases.add(lease)
+          return lease
+        }),
+        (lease) => Effect.sync(() => state.leases.delete(lease))
+      ),
     expiredFiles: (ageMs) =>
       Effect.map(Clock.currentTimeMillis, (nowMs) =>
         Array.from(state.unreferencedSinceMs)
-          .filter(([, sinceMs]) => nowMs - sinceMs >= ageMs)
+          .filter(([, sinceMs]) => nowMs - sinceMs >= ageMs && Array.from(state.leases).every((lease) => sinceMs < lease.sinceMs))
           .sort(([, a], [, b]) => a - b)
           .slice(0, expiredFilesMax)
           .map(([location]) => location)),

@@ -7,7 +7,7 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import { SqlError as SqlErrorClass } from "@effect/sql/SqlError"
 import { SqlClient } from "@effect/sql/SqlClient"
-import { Effect, Layer } from "effect"
+import { Duration, Effect, Layer, Schedule } from "effect"
 import { faultOf } from "@voltlake/postgres/SqlFault"
 import { CommitUnknown, transaction as inTransaction } from "@voltlake/postgres/Transaction"
 import type { Properties, PropertiesChange, Swap, TableHead, TableSwap } from "./Catalog.ts"
@@ -24,6 +24,7 @@ import {
   TableAlreadyExists,
   TableNotFound
 } from "./Catalog.ts"
+import * as RandomId from "./internal/RandomId.ts"
 import * as TableIdentifier from "./TableIdentifier.ts"
 
 /** The catalog's name, under which other engines open it. */
@@ -64,7 +65,12 @@ const statements = [
     PRIMARY KEY (table_name, epoch))`,
   `CREATE TABLE IF NOT EXISTS lake.unreferenced_file (location text PRIMARY KEY, since timestamptz NOT NULL)`,
   `CREATE INDEX IF NOT EXISTS unreferenced_file_since ON lake.unreferenced_file (since)`,
-  `CREATE TABLE IF NOT EXISTS lake.retired_commit (commit_id text PRIMARY KEY)`
+  `CREATE TABLE IF NOT EXISTS lake.retired_commit (commit_id text PRIMARY KEY)`,
+  `CREATE TABLE IF NOT EXISTS lake.lease (
+    id text PRIMARY KEY,
+    purpose text NOT NULL,
+    since timestamptz NOT NULL,
+    renewed_at timestamptz NOT NULL)`
 ]
 
 const catalogError = (operation: string, error: SqlError, outcome = faultOf(error).outcome): CatalogError => {
@@ -125,7 +131,7 @@ const swapTable = (sql: SqlClient, swap: TableSwap) =>
 /** One statement: both parts of it see the head as it was before. */
 const writeHeads = (sql: SqlClient, commitId: string, tables: ReadonlyArray<TableSwap>) =>
   Effect.forEach(tables, ({ head, table }) =>
-    head === undefined ? Effect.void : sql`
+    head === undefined ? Effect.void : Effect.asVoid(sql`
       WITH found AS (SELECT coalesce(${head.found ?? null}::jsonb, '{}') AS position), noted AS (
         INSERT INTO lake.table_rewind (table_name, epoch, from_position, to_position, noted_at)
         SELECT head.table_name, (SELECT count(*) + 1 FROM lake.table_rewind AS before WHERE before.table_name = head.table_name),
@@ -138,7 +144,7 @@ const writeHeads = (sql: SqlClient, commitId: string, tables: ReadonlyArray<Tabl
       VALUES (${TableIdentifier.render(table)}, ${String(head.snapshotId)}::bigint,
         ${head.position ?? null}::jsonb, ${commitId}, now())
       ON CONFLICT (table_name) DO UPDATE SET snapshot_id = excluded.snapshot_id, position = excluded.position,
-        commit_id = excluded.commit_id, updated_at = excluded.updated_at`, { discard: true })
+        commit_id = excluded.commit_id, updated_at = excluded.updated_at`), { discard: true })
 
 const chunks = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   Array.from({ length: Math.ceil(items.length / insertRowsMax) }, (_, index) =>
@@ -267,6 +273,26 @@ const renameTable = (sql: SqlClient, from: TableIdentifier.TableIdentifier, to: 
     yield* sql`UPDATE lake.table_rewind SET table_name = ${name} WHERE table_name = ${old}`
   }).pipe(transaction(sql, "renameTable"))
 
+/** Renewed well before it counts as lost. */
+const leaseRenewEvery = Duration.seconds(15)
+const leaseLostSeconds = 60
+
+const lease = (sql: SqlClient, purpose: string) =>
+  Effect.gen(function*() {
+    const id = yield* RandomId.uuid
+    yield* Effect.acquireRelease(
+      sql`
+        WITH lost AS (DELETE FROM lake.lease WHERE renewed_at < now() - ${leaseLostSeconds}::int * interval '1 second')
+        INSERT INTO lake.lease (id, purpose, since, renewed_at) VALUES (${id}, ${purpose}, now(), now())`.pipe(orCatalogError("lease")),
+      () => Effect.ignore(sql`DELETE FROM lake.lease WHERE id = ${id}`)
+    )
+    // One that could not be renewed is tried again: until it is lost nothing happens.
+    yield* Effect.ignore(sql`UPDATE lake.lease SET renewed_at = now() WHERE id = ${id}`).pipe(
+      Effect.repeat(Schedule.spaced(leaseRenewEvery)),
+      Effect.forkScoped
+    )
+  })
+
 const metadataLocation = (sql: SqlClient, table: TableIdentifier.TableIdentifier) =>
   sql<{ readonly metadata_location: string }>`
     SELECT metadata_location FROM iceberg_tables
@@ -357,9 +383,11 @@ export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Eff
       )
     ),
     retire: Effect.fn("PostgresCatalog.retire")((commitIds: ReadonlyArray<string>) => retire(sql, commitIds)),
+    lease: Effect.fn("PostgresCatalog.lease")((purpose: string) => lease(sql, purpose)),
     expiredFiles: Effect.fn("PostgresCatalog.expiredFiles")((ageMs: number) =>
       sql<{ readonly location: string }>`
         SELECT location FROM lake.unreferenced_file WHERE since <= now() - ${ageMs}::bigint * interval '1 millisecond'
+          AND since < ALL (SELECT lease.since FROM lake.lease WHERE renewed_at > now() - ${leaseLostSeconds}::int * interval '1 second')
         ORDER BY since LIMIT ${expiredFilesMax}`.pipe(
         orCatalogError("expiredFiles"),
         Effect.map((rows) => rows.map((row) => row.location))

@@ -166,6 +166,7 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
   const engine = yield* QueryEngine
   const log = yield* EventLog
   const connection = yield* engine.connect
+  yield* (yield* Catalog).lease("voltlake verify")
   const gold = yield* readGold()
   const clean = yield* LakeTables.load(telemetryClean)
   const rejected = yield* LakeTables.load(telemetryRejected)

@@ -8,7 +8,6 @@ import type { TableContract } from "@voltlake/domain/Tables"
 import { qualifiedName } from "@voltlake/domain/Tables"
 import * as DataFileWriter from "@voltlake/iceberg/DataFileWriter"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
-import { engineType } from "@voltlake/iceberg/ReadSql"
 import { currentSchema, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import type { Connection } from "@voltlake/query-engine/QueryEngine"
 import { name as quoted } from "@voltlake/query-engine/SqlText"
@@ -53,17 +52,17 @@ export const write = Effect.fn("DayFiles.write")(function*(connection: Connectio
   const { contract, metadata, commitId, daysMax } = target
   const days = target.day === undefined ? yield* daysOf(connection, contract, relation) : [{ day: target.day }]
   const own = days.slice(0, days.length > daysMax ? daysMax - 1 : daysMax).map((row) => Number(row["day"]))
-  // In the table's own terms: others may have named a column anew, or added one.
-  const columns = currentSchema(metadata).fields.map(({ id, name, type }) => {
-    const own = contract.columns.find((column) => column.id === id)
-    return `${own === undefined ? `NULL::${engineType(type)}` : quoted(own.name)} AS ${quoted(name)}`
-  }).join(", ")
+  // In the table's own terms: others may have named a column anew. One that they added is left out, which readers take for NULL.
+  const current = currentSchema(metadata)
+  const schema = { ...current, fields: current.fields.filter(({ id }) => contract.columns.some((column) => column.id === id)) }
+  const columns = schema.fields.map(({ id, name }) => `${quoted(contract.columns.find((column) => column.id === id)!.name)} AS ${quoted(name)}`).join(", ")
   const order = target.rows !== undefined ? "" : `ORDER BY ${contract.orderBy.map((name) => `"${name}"`).join(", ")}`
   const stage = (where: string, specId: number, partition: ReadonlyArray<number>, index: number) =>
     DataFileWriter.write({
       connection,
       query: `SELECT ${columns} FROM ${relation} WHERE ${where} ${order}`,
       metadata,
+      schema,
       specId,
       partition,
       sortOrderId: target.rows === "unsorted" ? unsortedId : sortOrderId,

@@ -33,7 +33,7 @@ export type ReadError = ObjectNotFound | ObjectStoreError | LocationForeign | Re
 const quoted = (name: string) => `"${name.replaceAll("\"", "\"\"")}"`
 
 /** DuckDB's name of a type. */
-export const engineType = (type: IcebergType): string => {
+const engineType = (type: IcebergType): string => {
   switch (type.type) {
     case "boolean":
     case "double":

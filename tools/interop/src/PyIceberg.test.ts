@@ -101,13 +101,15 @@ describe.skipIf(Either.isLeft(installed))("PyIceberg", () =>
         expect(before).toEqual(yield* theirs("ours.changed", { ref: "before" }))
       }))
 
-    it.effect("rewrites bronze and silver and expires their snapshots, and the stages go on", () =>
+    it.effect("rewrites bronze and silver, gives them columns and expires their snapshots, and the stages go on", () =>
       Effect.gen(function*() {
         yield* LakeRun.round(0)
-        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable(theirs))
+        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable((table) => theirs(table)))
         yield* LakeRun.eachTable((table) => call("rewrite", { table }))
         expect(yield* LakeRun.breaches).toEqual([])
+        yield* LakeRun.eachTable((table) => call("add_columns", { table }))
         yield* LakeRun.round(1)
+        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable((table) => theirs(table)))
         yield* LakeRun.eachTable((table) => call("expire", { table }))
         yield* LakeRun.round(2)
         expect(yield* LakeRun.breaches).toEqual([])
@@ -115,7 +117,7 @@ describe.skipIf(Either.isLeft(installed))("PyIceberg", () =>
         yield* LakeRun.eachTable((table) => call("expire", { table }))
         yield* LakeRun.round(3)
         expect(yield* LakeRun.breaches).toEqual([])
-        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable(theirs))
+        expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable((table) => theirs(table)))
         yield* LakeRun.checkComplete(4)
       }))
   }))

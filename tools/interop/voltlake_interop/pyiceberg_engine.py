@@ -2,6 +2,7 @@
 import datetime
 
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.types import FixedType, StringType
 
 from . import digest, pyiceberg_tables
 
@@ -40,6 +41,13 @@ def make_golden(namespace):
 def change(table):
     """Appends, evolves and deletes, in a table that `OwnTable` made."""
     pyiceberg_tables.change_cars(catalog, table)
+
+
+def add_columns(table):
+    """One that Voltlake could write, and one that it could not."""
+    with catalog.load_table(table).update_schema() as update:
+        update.add_column("note", StringType())
+        update.add_column("seal", FixedType(4))
 
 
 def rewrite(table):

@@ -43,6 +43,14 @@ describe.skipIf(Either.isLeft(installed))("DuckDB", () =>
       Effect.gen(function*() {
         yield* LakeRun.round(0)
         yield* LakeRun.round(1)
-        expect(yield* LakeRun.eachTable((table) => theirs(table))).toEqual(yield* LakeRun.digests)
+        const digests = yield* LakeRun.digests
+        expect(yield* LakeRun.eachTable((table) => theirs(table))).toEqual(digests)
+        // Without any catalog: the newest metadata file of the folder.
+        const guessed = LakeRun.eachTable((table) =>
+          Effect.gen(function*() {
+            const { metadata } = yield* InteropLake.load(table)
+            return yield* (yield* DuckDb).call<Digest>("read", { query: `SELECT * FROM iceberg_scan('${metadata.location}', version = '?')` })
+          }))
+        expect(yield* guessed).toEqual(digests)
       }))
   }))

@@ -48,7 +48,7 @@ const struct = (fields: ReadonlyArray<NestedField>, value: (name: string) => str
 
 const firstRows = 20
 
-export interface Read extends Digest {
+interface Read extends Digest {
   readonly explanation: Scan.Explanation
 }
 

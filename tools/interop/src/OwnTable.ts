@@ -122,7 +122,7 @@ const merge = (name: string, day: number, vehicle: string | null, stays: string)
       return stays === "true" ? [Action.rewrite({ replaced: files, added, readAt })] : [Action.overwrite({ removed: files.map(({ file }) => file), added, readAt })]
     }))
 
-export interface Past {
+interface Past {
   /** Snapshots that are there in the end, oldest first. */
   readonly snapshots: ReadonlyArray<bigint>
 }

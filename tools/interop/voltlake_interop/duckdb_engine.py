@@ -19,6 +19,7 @@ def open(uri, warehouse):
     connection = duckdb.connect()
     for name in ("avro", "iceberg"):
         connection.load_extension(str(extension(name)))
+    connection.sql("SET unsafe_enable_version_guessing = true")
 
 
 def read(query):

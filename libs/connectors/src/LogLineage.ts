@@ -9,7 +9,7 @@ import { Either, Schema } from "effect"
 import { crc32 } from "node:zlib"
 import { qualifiedName, telemetryRaw } from "@voltlake/domain/Tables"
 import type { LogRecord } from "@voltlake/event-log/EventLog"
-import { lineage as snapshotsOf, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { positionLineage, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { ProgressDamaged } from "./LakeTables.ts"
 
 /** Summary key of the lineage, as JSON. */
@@ -38,7 +38,7 @@ export const empty = new LogLineage({ incarnations: {}, anchors: {} })
 
 /** The lineage of the nearest snapshot, from the current one back, which has it. */
 export const of = (metadata: TableMetadata): Either.Either<LogLineage, ProgressDamaged> => {
-  for (const snapshot of snapshotsOf(metadata)) {
+  for (const snapshot of positionLineage(metadata)) {
     const text = snapshot.summary[lineageKey]
     if (text === undefined) continue
     return Either.mapLeft(

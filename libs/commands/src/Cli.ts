@@ -111,7 +111,11 @@ const maintain = Command.make(
       Options.withPseudoName("DURATION"),
       Options.withDescription("Least age of orphans, such as \"3 days\""),
       Options.withDefault("3 days"),
-      Options.filterMap((text) => Duration.decodeUnknown(text), "--older-than must be a duration such as \"3 days\" or \"12 hours\"")
+      // Of a commit of another engine that is under way nothing is known but its age.
+      Options.filterMap(
+        (text) => Option.filter(Duration.decodeUnknown(text), Duration.greaterThanOrEqualTo(Duration.hours(1))),
+        "--older-than must be a duration of an hour at least, such as \"3 days\" or \"12 hours\""
+      )
     ),
     dryRun: Options.boolean("dry-run").pipe(Options.withDescription("Say what would be done, and change nothing")),
     dataDir,

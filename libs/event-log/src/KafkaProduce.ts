@@ -43,9 +43,10 @@ export type Verdict = "again" | "doubtful" | "identity" | "duplicate" | "large"
 const errors: Readonly<Record<number, readonly [name: string, verdict?: Verdict]>> = {
   [-1]: ["UNKNOWN_SERVER_ERROR", "doubtful"],
   2: ["CORRUPT_MESSAGE", "again"],
-  3: ["UNKNOWN_TOPIC_OR_PARTITION", "again"],
+  3: ["UNKNOWN_TOPIC_OR_PARTITION", "doubtful"],
   5: ["LEADER_NOT_AVAILABLE", "again"],
-  6: ["NOT_LEADER_OR_FOLLOWER", "again"],
+  // Both are answered too where the leader changed after it had appended, while it waited for the replicas.
+  6: ["NOT_LEADER_OR_FOLLOWER", "doubtful"],
   7: ["REQUEST_TIMED_OUT", "doubtful"],
   9: ["REPLICA_NOT_AVAILABLE", "again"],
   10: ["MESSAGE_TOO_LARGE", "large"],

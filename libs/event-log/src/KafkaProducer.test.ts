@@ -128,7 +128,7 @@ describe("KafkaProducer", () => {
 
   it.scoped("tells those that wait when it closes", () =>
     Effect.gen(function*() {
-      const kafka = new FakeKafka(2, ({ partition }) => (partition === 0 ? 6 : { written: 7 }))
+      const kafka = new FakeKafka(2, ({ partition }) => (partition === 0 ? 19 : { written: 7 }))
       const scope = yield* Scope.make()
       const producer = yield* Scope.extend(make(kafka), scope)
       const fibers = yield* Effect.forEach([0, 1], (partition) => Effect.fork(Effect.flip(producer.append(new Map([[partition, [record("a")]]])))))
@@ -138,7 +138,7 @@ describe("KafkaProducer", () => {
       expect(yield* Effect.flip(producer.append(one("b")))).toMatchObject({ outcome: "NotApplied", reason: "the log is closed" })
     }))
 
-  const fate = fc.constantFrom<Fate>("ok", "ok", "lostBefore", "lostAfter", 6, 19, { written: 7 })
+  const fate = fc.constantFrom<Fate>("ok", "ok", "lostBefore", "lostAfter", 6, 19, { written: 7 }, { written: 6 })
   const partitions = fc.array(fc.nat(2), { minLength: 1, maxLength: 3 })
 
   it.effect("has every record once and in order, whatever happens on the way", () =>

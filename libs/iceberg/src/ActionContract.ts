@@ -235,13 +235,17 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         const catalog = yield* Catalog
         const nameOf = (location: string) => /\/expiry-(.)\.parquet$/.exec(location)?.[1]
         const lost = Effect.map(catalog.expiredFiles(0), (all) => all.map(nameOf).filter((name) => name !== undefined).sort())
-        const own = (name: string): DataFile => ({ ...file(name), filePath: file(`expiry-${name}`).filePath })
+        const { location } = (yield* State.load(table)).metadata
+        const own = (name: string): DataFile => ({ ...file(name), filePath: `${location}/data/expiry-${name}.parquet` })
+        // What lies elsewhere is another's, and is never given up.
+        yield* commit(table, Action.append([file("expiry-x")]))
+        yield* commit(table, Action.deleteFiles([file("expiry-x")]))
         yield* commit(table, Action.append([own("p"), own("q"), own("r")]))
         const { snapshots } = (yield* State.load(table)).metadata
         const tagged = snapshots.at(-1)!.snapshotId
         yield* commit(table, Action.setReference({ name: "audit", type: "tag", snapshotId: tagged }))
         yield* commit(table, Action.deleteFiles([own("p")]))
-        yield* commit(table, Action.rewrite({ replaced: [sequenced(own("q"), 4n)], added: [own("s")], readAt: 5n }))
+        yield* commit(table, Action.rewrite({ replaced: [sequenced(own("q"), 6n)], added: [own("s")], readAt: 7n }))
         yield* commit(table, Action.append([own("t")]))
         yield* commit(table, Action.deleteFiles([own("t")]))
         yield* commit(table, Action.append([]))
@@ -262,7 +266,7 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         yield* commit(table, Action.rollbackTo(metadata.currentSnapshotId!))
         yield* commit(table, Action.expire(((yield* State.load(table)).metadata.snapshots).map((one) => one.snapshotId).slice(1)))
         expect(yield* lost).toEqual(["p", "q", "t", "u"])
-        expect(yield* State.live(table)).toEqual(["a@1", "b@1", "c@2", "d@3", "expiry-r@4", "expiry-s@4"])
+        expect(yield* State.live(table)).toEqual(["a@1", "b@1", "c@2", "d@3", "expiry-r@6", "expiry-s@6"])
       }))
 
     it.effect("lets eight writers change properties at once", () =>

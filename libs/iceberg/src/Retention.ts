@@ -54,10 +54,15 @@ const deletedDataFiles = Effect.fnUntraced(function*(
   return entries.filter((entry) => entry.status === "deleted" && deletedBy.has(entry.snapshotId)).map(pathOf)
 })
 
+/** Whoever sets statistics may name any file: what the table itself consists of is never given up by them. */
+const isOfTheTable = /\.(parquet|orc|avro|json)$/i
+
 const statisticsFiles = (metadata: TableMetadata): ReadonlyArray<string> => {
   const pathIn = (statistics: Json) =>
     typeof statistics === "object" && statistics !== null && "statistics-path" in statistics ? statistics["statistics-path"] : undefined
-  return [...metadata.statistics, ...metadata.partitionStatistics].map(pathIn).filter((path) => typeof path === "string")
+  return [...metadata.statistics, ...metadata.partitionStatistics].map(pathIn)
+    .filter((path) => typeof path === "string")
+    .filter((path) => !isOfTheTable.test(path))
 }
 
 interface Dropped {
@@ -116,11 +121,12 @@ export const namedByDroppedOnly = Effect.fn("Retention.namedByDroppedOnly")(func
   const snapshots = before.snapshots.filter((snapshot) => !keptIds.has(snapshot.snapshotId))
   if (snapshots.length === 0) return statistics
   const files = yield* TableFiles
-  // A list that is gone was cleaned away before: what it named went with it.
-  const read = (snapshot: Snapshot) =>
-    snapshot.snapshotId === newest?.snapshot.snapshotId
-      ? Effect.succeed(newest.manifests)
-      : Effect.catchTag(files.manifestList(snapshot.manifestList), "ObjectNotFound", () => Effect.succeed([]))
+  const read = (snapshot: Snapshot) => {
+    if (snapshot.snapshotId === newest?.snapshot.snapshotId) return Effect.succeed(newest.manifests)
+    const list = files.manifestList(snapshot.manifestList)
+    // One that is dropped and gone was cleaned away before: what it named went with it. What one that is kept names must not be taken for nothing.
+    return keptIds.has(snapshot.snapshotId) ? list : Effect.catchTag(list, "ObjectNotFound", () => Effect.succeed([]))
+  }
   const listOf = (some: ReadonlyArray<Snapshot>): Effect.Effect<Manifests, TableReadError> =>
     Effect.map(Effect.forEach(some, read, { concurrency: listReadsMax }), (all) =>
       new Map(all.flat().map((file) => [file.manifestPath, file])))

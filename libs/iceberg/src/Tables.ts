@@ -126,7 +126,11 @@ const make = Effect.gen(function*() {
     definition: TableDefinition
   ) {
     return yield* Effect.catchTag(load(identifier), "TableNotFound", () =>
-      Effect.zipRight(checkUnused(identifier), define(identifier, definition)))
+      checkUnused(identifier).pipe(
+        Effect.zipRight(define(identifier, definition)),
+        // Somebody may have made it since, and committed.
+        Effect.catchTag("TableUnregistered", (unregistered) => Effect.catchTag(load(identifier), "TableNotFound", () => unregistered))
+      ))
   })
 
   const turns = new Map<string, Effect.Semaphore>()

@@ -30,6 +30,17 @@ describe("who may use the catalog", () => {
       }
     }).pipe(Effect.provide(parts)))
 
+  it.live("nobody reads his way to a change: what only ends like a report of a scan is none", () =>
+    Effect.gen(function*() {
+      const { ask } = yield* Client.make(settings)
+      yield* ask("POST", "/v1/namespaces", namespace, bearing(writer))
+      const refused = ["/v1/transactions/commit;/metrics", "/v1/namespaces/n/tables/metrics", "/v1/namespaces/n/tables/t;/metrics", "/v1/tables/rename;/metrics"]
+      for (const path of refused) {
+        expect((yield* ask("POST", path, {}, bearing(reader))).status, path).toBeGreaterThanOrEqual(400)
+        expect((yield* ask("POST", path, {}, bearing(reader))).status, path).toBeLessThanOrEqual(403)
+      }
+    }).pipe(Effect.provide(parts)))
+
   it.live("readers, among them who may use the page, read and report, and change nothing", () =>
     Effect.gen(function*() {
       const { ask } = yield* Client.make(settings)

@@ -30,8 +30,16 @@ export interface Admission {
 
 const readMethods = new Set(["GET", "HEAD"])
 
+/** The whole path, so that nothing else ends like it. */
+const metricsPath = /^\/v1\/namespaces\/[^/;?#]+\/tables\/[^/;?#]+\/metrics$/
+
 /** Reports of a scan change nothing. */
-const isRead = ({ method, path }: Asked) => readMethods.has(method) || (method === "POST" && path.endsWith("/metrics"))
+const isRead = ({ method, path }: Asked) => readMethods.has(method) || (method === "POST" && metricsPath.test(path))
+
+/** The router takes a path to end there, and so would see another one than is judged here. */
+const isAmbiguous = ({ path }: Asked) => /[;#]/.test(path)
+
+const ambiguous = new Fault({ status: 400, type: "BadRequestException", reason: "write ; and # in a name as %3B and %23" })
 
 const bearsOneOf = (given: string, tokens: ReadonlyArray<Redacted.Redacted>) =>
   tokens.map((token) => isSame(given, Redacted.value(token))).includes(true)
@@ -49,6 +57,7 @@ const unauthorized = new Fault({
 const forbidden = (reason: string) => new Fault({ status: 403, type: "ForbiddenException", reason })
 
 export const admit = (asked: Asked, { read, write }: Tokens): Either.Either<Admission, Fault> => {
+  if (isAmbiguous(asked)) return Either.left(ambiguous)
   if (!isRead(asked) && isFromAnotherPage(asked)) return Either.left(forbidden(`a page of ${asked.origin} may change nothing here`))
   if (read.length === 0 && Option.isNone(write)) return Either.right({ bearsToken: false })
   const given = bearerOf(asked.authorization)

@@ -152,6 +152,7 @@ export const stage = Effect.fnUntraced(function*<E>(
     },
     snapshot: newest?.snapshot,
     metadata,
-    unreferenced: [...unreferenced, ...gone]
+    // A table may name files that are another's: those are not its to give up.
+    unreferenced: [...unreferenced, ...gone].filter((location) => location.startsWith(`${metadata.location}/`))
   }
 })

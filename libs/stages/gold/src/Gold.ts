@@ -158,6 +158,8 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
       return "advanced" satisfies Outcome
     }
     const silver = yield* LakeTables.load(telemetryClean)
+    // Rewound just now: what was loaded may be of the new epoch.
+    if ((yield* catalog.epoch(LakeTables.identifier(telemetryClean))) > epoch) return "advanced" satisfies Outcome
     const end = Progress.position(silver.progress)
     const isAhead = !Position.reached(end, Progress.position(progress))
     const isRewound = isAhead && Position.reached(yield* headOfSilver, Progress.position(progress))

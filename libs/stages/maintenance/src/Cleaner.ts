@@ -32,7 +32,11 @@ export const make = Effect.fn("Cleaner.make")(function*(settings: CleanerSetting
   const remove = (location: string) => {
     const key = store.keyOf(location)
     // A location elsewhere is another store's: not ours to delete.
-    return key === undefined ? Effect.void : store.delete(key)
+    return key === undefined ? Effect.void : store.delete(key).pipe(
+      // One that can never be deleted must not keep all others.
+      Effect.catchIf((error) => !error.retryable, (error) =>
+        Effect.annotateLogs(Effect.logError("a file that no table names cannot be deleted, it is left"), { location, reason: error.reason }))
+    )
   }
 
   const step = Effect.gen(function*() {

@@ -4,7 +4,7 @@
  * Which partitions have many files is counted from the manifests, without decoding the files' statistics. Then one partition at a time is planned, and
  * one merge at a time is read, written and committed: what is held in memory is one partition's list of files, and the engine's bounded share.
  */
-import { Config, Effect } from "effect"
+import { Config, Effect, Schema } from "effect"
 import * as Action from "@voltlake/iceberg/Action"
 import type { RewriteStale } from "@voltlake/iceberg/Action"
 import type { CommitConflict } from "@voltlake/iceberg/Catalog"
@@ -167,6 +167,24 @@ export interface Merged {
 
 const sum = (files: ReadonlyArray<DataFile>, of: (file: DataFile) => bigint) => files.reduce((total, file) => total + of(file), 0n)
 
+/** Rows of merged files are missing or too many: nothing of it is committed. */
+export class MergeIncomplete extends Schema.TaggedError<MergeIncomplete>()("MergeIncomplete", {
+  table: Schema.String,
+  expected: Schema.BigIntFromSelf,
+  found: Schema.BigIntFromSelf
+}) {
+  override get message() {
+    return `merging files of ${this.table}: they have ${this.expected} rows and ${this.found} were written. Nothing was changed. Report this as a bug.`
+  }
+}
+
+/** The same rows, but for those that delete files take out. */
+const checkRows = (table: string, { files }: Merge, found: bigint) => {
+  const expected = files.reduce((total, { file }) => total + file.recordCount, 0n)
+  const hasDeletes = files.some(({ deletes }) => deletes.length > 0)
+  return found === expected || (hasDeletes && found < expected) ? Effect.void : new MergeIncomplete({ table, expected, found })
+}
+
 /**
  * Writes the merged file and commits it in the place of the others. Fails with `RewriteStale` where somebody else changed one of them meanwhile, and
  * with `CommitConflict` where others were faster every time.
@@ -187,10 +205,11 @@ const merge = Effect.fn("Compaction.merge")(function*(connection: Connection, ta
     })
   }))
   const added = written === undefined ? [] : [written]
+  yield* checkRows(render(table), one, written?.recordCount ?? 0n)
   yield* Transaction.commit({ commitId, changes: [{ table, actions: [Action.rewrite({ replaced: one.files, added, readAt: one.readAt })] }] }).pipe(
-    // What certainly is not in the table is nobody's.
     Effect.tapError((error) =>
-      error._tag === "RewriteStale" || error._tag === "CommitConflict"
+      // What certainly is not in the table is nobody's.
+      error._tag !== "CatalogError" || error.outcome === "NotApplied"
         ? Effect.flatMap(TableFiles, (files) => files.discard(added.map((file) => file.filePath)))
         : Effect.void)
   )

@@ -3,7 +3,7 @@
  *
  * It keeps no state that matters: what it remembers spares it to look again where nothing has changed.
  */
-import { Clock, Duration, Effect, Stream } from "effect"
+import { Clock, Duration, Effect, Either, Stream } from "effect"
 import * as Action from "@voltlake/iceberg/Action"
 import { snapshotsToExpire } from "@voltlake/iceberg/Expiry"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
@@ -12,11 +12,11 @@ import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
-import { defaultSettings, make as makeStage, type Outcome, type RunnerSettings } from "@voltlake/stage-runner/Stage"
+import { defaultSettings, make as makeStage, type RunnerSettings } from "@voltlake/stage-runner/Stage"
 import * as Compaction from "./Compaction.ts"
 
 /** Often enough for some hundred files, and rare enough to leave a stage that catches up alone. */
-export const runnerSettings: RunnerSettings = { ...defaultSettings, pollInterval: Duration.minutes(1) }
+export const runnerSettings: RunnerSettings = { ...defaultSettings, pollInterval: Duration.minutes(1), backoffMax: Duration.minutes(1) }
 
 /** A partition of which no file has come or gone for so long is at rest. */
 const restAfterMs = Duration.toMillis(Duration.hours(1))
@@ -60,19 +60,24 @@ export const make = Effect.fn("Compactor.make")(function*(tables: ReadonlyArray<
     return merged
   })
 
+  const maintain = Effect.fnUntraced(function*(table: TableIdentifier) {
+    const { metadata } = yield* catalog.load(table)
+    const name = render(table)
+    const nowMs = yield* Clock.currentTimeMillis
+    const isChanged = !surveyed.has(name) || surveyed.get(name) !== metadata.currentSnapshotId
+    const hasComeToRest = Array.from(watched.values()).some(({ isDone, sinceMs }) => !isDone && sinceMs + restAfterMs <= nowMs)
+    const merged = isChanged || hasComeToRest ? yield* compact(table, metadata) : 0
+    surveyed.set(name, metadata.currentSnapshotId)
+    return merged + (yield* expire(table, (yield* catalog.load(table)).metadata))
+  })
+
   const step = Effect.gen(function*() {
-    let done = 0
-    for (const table of tables) {
-      const { metadata } = yield* catalog.load(table)
-      const name = render(table)
-      const nowMs = yield* Clock.currentTimeMillis
-      const isChanged = !surveyed.has(name) || surveyed.get(name) !== metadata.currentSnapshotId
-      const hasComeToRest = Array.from(watched.values()).some(({ isDone, sinceMs }) => !isDone && sinceMs + restAfterMs <= nowMs)
-      if (isChanged || hasComeToRest) done += yield* compact(table, metadata)
-      surveyed.set(name, metadata.currentSnapshotId)
-      done += yield* expire(table, (yield* catalog.load(table)).metadata)
-    }
-    return (done === 0 ? "idle" : "advanced") satisfies Outcome
+    // What is wrong with one table keeps none of the others from being maintained.
+    const results = yield* Effect.forEach(tables, (table) => Effect.either(maintain(table)))
+    const failed = results.find(Either.isLeft)
+    if (failed !== undefined) return yield* Effect.fail(failed.left)
+    const isIdle = results.every((result) => Either.getOrElse(result, () => 0) === 0)
+    return isIdle ? "idle" as const : "advanced" as const
   }).pipe(Effect.withSpan("Compactor.step"))
 
   return makeStage("compaction", step, Stream.never)

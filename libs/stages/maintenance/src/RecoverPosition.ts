@@ -65,13 +65,22 @@ const lineageOf = (topics: Iterable<string>): LogLineage.LogLineage => {
   return new LogLineage.LogLineage({ incarnations, anchors: {} })
 }
 
-const commit = Effect.fnUntraced(function*(contracts: ReadonlyArray<TableContract>, summary: Record<string, string>) {
+/** Somebody committed to the table while its rows were counted. Nothing was changed. */
+export class TableMoved extends Schema.TaggedError<TableMoved>()("TableMoved", { table: Schema.String }) {
+  override get message() {
+    return `${this.table} was committed to while its rows were counted. Try again.`
+  }
+}
+
+/** Only what was counted gets the position: two operators at once must not set it back. */
+const commit = Effect.fnUntraced(function*(counted: ReadonlyArray<readonly [TableContract, TableMetadata]>, summary: Record<string, string>) {
   yield* Transaction.commit({
     commitId: yield* Transaction.newCommitId,
-    changes: contracts.map((contract) => ({
+    changes: counted.map(([contract, { currentSnapshotId }]) => ({
       table: LakeTables.identifier(contract),
       actions: [Action.append([])],
-      summary: () => Either.right(summary)
+      summary: (metadata: TableMetadata) =>
+        metadata.currentSnapshotId === currentSnapshotId ? Either.right(summary) : Either.left(new TableMoved({ table: qualifiedName(contract) }))
     }))
   })
 })
@@ -84,14 +93,15 @@ const bronze = Effect.fnUntraced(function*(connection: Connection) {
     new Progress.PartitionProgress({ start: first, position: end, rows: count, skipped: end - first - count, lost: 0n, rejected: 0n, duplicates: 0n })
   ]))
   const lineage = lineageOf(Array.from(rows.values(), ({ topic }) => topic))
-  yield* commit([telemetryRaw], { ...LakeTables.progressSummary(progress), ...LogLineage.summary(lineage) })
+  yield* commit([[telemetryRaw, metadata]], { ...LakeTables.progressSummary(progress), ...LogLineage.summary(lineage) })
   return progress
 })
 
 const silver = Effect.fnUntraced(function*(connection: Connection) {
   const upstream = yield* LakeTables.load(telemetryRaw)
-  const clean = yield* rowsOf(connection, telemetryClean, (yield* load(telemetryClean)).metadata)
-  const rejected = yield* rowsOf(connection, telemetryRejected, (yield* load(telemetryRejected)).metadata)
+  const [{ metadata: ofClean }, { metadata: ofRejected }] = [yield* load(telemetryClean), yield* load(telemetryRejected)]
+  const clean = yield* rowsOf(connection, telemetryClean, ofClean)
+  const rejected = yield* rowsOf(connection, telemetryRejected, ofRejected)
   const ranges = Array.from(new Set([...clean.keys(), ...rejected.keys()]), (key): Position.OffsetRange => {
     const [one, other] = [clean.get(key), rejected.get(key)]
     const end = one === undefined || (other !== undefined && other.end > one.end) ? other!.end : one.end
@@ -114,7 +124,7 @@ const silver = Effect.fnUntraced(function*(connection: Connection) {
       })
     ] as const
   }))
-  yield* commit([telemetryClean, telemetryRejected], LakeTables.progressSummary(progress))
+  yield* commit([[telemetryClean, ofClean], [telemetryRejected, ofRejected]], LakeTables.progressSummary(progress))
   return progress
 })
 
@@ -122,7 +132,10 @@ const silver = Effect.fnUntraced(function*(connection: Connection) {
 export const recover = Effect.fn("RecoverPosition.recover")(function*(contract: TableContract) {
   const own = contract === telemetryRaw ? [telemetryRaw] : [telemetryClean, telemetryRejected]
   const known = yield* Effect.forEach(own, (one) =>
-    Effect.map(Effect.either(LakeTables.load(one)), (found) => (Either.isRight(found) ? found.right.progress : undefined)))
+    LakeTables.load(one).pipe(
+      Effect.map((found) => found.progress),
+      Effect.catchTags({ ProgressMissing: () => Effect.succeed(undefined), ProgressDamaged: () => Effect.succeed(undefined) })
+    ))
   if (known.every((progress) => progress !== undefined)) {
     return yield* new PositionKnown({ table: own.map(qualifiedName).join(" and "), position: Position.encode(Progress.position(known[0]!)) })
   }

@@ -34,10 +34,10 @@ describe("who may use the catalog", () => {
     Effect.gen(function*() {
       const { ask } = yield* Client.make(settings)
       yield* ask("POST", "/v1/namespaces", namespace, bearing(writer))
-      const refused = ["/v1/transactions/commit;/metrics", "/v1/namespaces/n/tables/metrics", "/v1/namespaces/n/tables/t;/metrics", "/v1/tables/rename;/metrics"]
-      for (const path of refused) {
-        expect((yield* ask("POST", path, {}, bearing(reader))).status, path).toBeGreaterThanOrEqual(400)
-        expect((yield* ask("POST", path, {}, bearing(reader))).status, path).toBeLessThanOrEqual(403)
+      const asReader = (path: string) => Effect.map(ask("POST", path, {}, bearing(reader)), ({ json, status }) => [status, json.error.message])
+      expect(yield* asReader("/v1/namespaces/n/tables/metrics")).toEqual([403, expect.stringContaining("may read only")])
+      for (const path of ["/v1/transactions/commit;/metrics", "/v1/namespaces/n/tables/t;/metrics", "/v1/tables/rename;/metrics"]) {
+        expect(yield* asReader(path), path).toEqual([400, expect.stringContaining("%3B")])
       }
     }).pipe(Effect.provide(parts)))
 

@@ -10,6 +10,8 @@
 import { Config, Effect, Either, Schema, Stream } from "effect"
 import * as DayFiles from "@voltlake/connectors/DayFiles"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { decodeSql } from "@voltlake/domain/DecodeSql"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
@@ -18,11 +20,9 @@ import type { DataFile } from "@voltlake/iceberg/DataFile"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
-import type { Connection, SqlValue } from "@voltlake/query-engine/QueryEngine"
+import { type Connection, QueryEngine, type SqlValue } from "@voltlake/query-engine/QueryEngine"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
 import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
-import * as Decoder from "./Decoder.ts"
-import { decodedTable } from "./Decoder.ts"
 import * as KeyIndex from "./KeyIndex.ts"
 
 export interface SilverSettings {
@@ -62,16 +62,18 @@ export interface Share {
 /** One process works all of them. */
 export const whole: Share = { of: (partitions) => Effect.succeed(partitions), changes: Stream.empty }
 
+const decodedTable = "silver_decoded"
 const duplicatesTable = "silver_duplicate"
 
 /** The rows to keep. Duplicates are few or none, so they are named and left out, rather than the others copied. */
 const cleanRows = `(SELECT * FROM ${decodedTable} WHERE rule IS NULL AND rowid NOT IN (SELECT row_id FROM ${duplicatesTable}))`
 const rejectedRows = `(SELECT *, current_timestamp AS rejected_at, 1 AS attempt FROM ${decodedTable} WHERE rule IS NOT NULL)`
 
-/** Finds the duplicates of a decoded batch. The key index must be at the position of the table that the batch is to join. */
-const findDuplicates = (connection: Connection) =>
+/** Decodes the batch and finds its duplicates. The key index must be at the position of the table that the batch is to join. */
+const check = Effect.fnUntraced(function*(connection: Connection, bronzeRows: string) {
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${decodedTable} AS ${decodeSql(bronzeRows)}`)
   // Most batches hold no two equal keys, and asking for them is far cheaper than ranking every row.
-  connection.run(`CREATE OR REPLACE TEMP TABLE ${duplicatesTable} AS
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${duplicatesTable} AS
     WITH repeated AS (
       SELECT dedup_key FROM ${decodedTable} WHERE rule IS NULL GROUP BY dedup_key HAVING count(*) > 1
     ), ranked AS (
@@ -82,6 +84,7 @@ const findDuplicates = (connection: Connection) =>
     UNION
     SELECT rowid FROM ${decodedTable} AS d
     WHERE EXISTS (SELECT 1 FROM ${KeyIndex.keysTable} AS held WHERE held.dedup_key = d.dedup_key)`)
+})
 
 const long = (value: SqlValue | undefined) => BigInt(value as bigint)
 
@@ -156,19 +159,20 @@ const triesMax = 20
 
 /**
  * Builds the stage. `keyIndexPaths` are the DuckDB files that may hold the key index: the first that no other process has open is ours, and made
- * where missing. Holds two engine connections for its scope.
+ * where missing. Holds one engine connection for its scope.
  */
 export const make = Effect.fn("Silver.make")(function*(
   keyIndexPaths: KeyIndex.Paths,
   settings: SilverSettings,
   share: Share = whole
 ) {
+  const engine = yield* QueryEngine
   const wakeups = yield* Wakeups
-  const decoder = yield* Decoder.make(settings.batchRowsMax)
+  const connection = yield* engine.connect
   yield* LakeTables.ensure(telemetryRaw)
   yield* LakeTables.ensure(telemetryClean)
   yield* LakeTables.ensure(telemetryRejected)
-  yield* KeyIndex.open(decoder.connection, keyIndexPaths)
+  yield* KeyIndex.open(connection, keyIndexPaths)
 
   /** What is written of a batch and not visible yet, and how its offsets count. */
   interface Checked {
@@ -203,7 +207,7 @@ export const make = Effect.fn("Silver.make")(function*(
    * Compares the batch with what silver got since, and names those of its rows that are copies now. Answers the silver that it may join, and how many
    * copies there were.
    */
-  const compareAgain = Effect.fnUntraced(function*(connection: Connection, base: Position.Position, stale: DeduplicationStale) {
+  const compareAgain = Effect.fnUntraced(function*(base: Position.Position, stale: DeduplicationStale) {
     const { clean } = yield* loadAligned()
     const now = Progress.position(clean.progress)
     // Rewound, by whomever: what the batch was compared with is not all there.
@@ -224,7 +228,6 @@ export const make = Effect.fn("Silver.make")(function*(
    * Answers the progress that silver has with the batch, and how its offsets count.
    */
   const commitAmongOthers = Effect.fnUntraced(function*<E, R>(
-    connection: Connection,
     first: Checked,
     compared: Progress.Progress,
     writeClean: (attempt: number) => Effect.Effect<Pick<Checked, "counts" | "cleanFiles">, E, R>
@@ -238,7 +241,7 @@ export const make = Effect.fn("Silver.make")(function*(
         Effect.catchIf((error) => error instanceof DeduplicationStale && tries < triesMax, (error) => Effect.succeed(error as DeduplicationStale))
       )
       if (stale === undefined) return { progress: yield* Progress.advance(progress, batch.counts), counts: batch.counts }
-      const again = yield* compareAgain(connection, base, stale)
+      const again = yield* compareAgain(base, stale)
       progress = again.progress
       if (again.copies > 0n) batch = { ...batch, ...(yield* writeClean(tries)) }
     }
@@ -250,14 +253,13 @@ export const make = Effect.fn("Silver.make")(function*(
     const from = Progress.resume(clean.progress, bronze.progress)
     const mine = new Set(yield* share.of([...bronze.progress.keys()].sort()))
     const ends = new Map(Array.from(Progress.position(bronze.progress)).filter(([key]) => mine.has(key)))
+    const ranges = Position.planRanges(from, ends, settings.batchRowsMax)
     const waiting = Position.lag(from, ends)
     yield* StageMetrics.found("silver", waiting)
-    const decoded = yield* decoder.next({ bronze: bronze.metadata, from, ends })
-    if (decoded === undefined) return "idle" satisfies Outcome
+    if (ranges.length === 0) return "idle" satisfies Outcome
 
-    const { connection, ranges } = decoded
     yield* KeyIndex.catchUp(connection, clean, Progress.position(clean.progress))
-    yield* findDuplicates(connection)
+    yield* check(connection, yield* SnapshotSource.range(telemetryRaw, bronze.metadata, from, ranges))
     const commitId = yield* Transaction.newCommitId
     const target = { commitId, daysMax: settings.daysPerCommitMax }
     const writeClean = Effect.fnUntraced(function*(attempt: number) {
@@ -275,11 +277,12 @@ export const make = Effect.fn("Silver.make")(function*(
       : []
     const own = new Set(ranges.map(Position.key))
     const batch = { ...written, commitId, rejectedFiles, bronze: new Map(Array.from(bronze.progress).filter(([key]) => own.has(key))) }
-    const joined = yield* commitAmongOthers(connection, batch, clean.progress, writeClean)
+    const joined = yield* commitAmongOthers(batch, clean.progress, writeClean)
     yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanRows, Progress.position(joined.progress))
     yield* StageMetrics.counted("silver", joined.counts, waiting)
     return "advanced" satisfies Outcome
   }).pipe(
+    Effect.scoped,
     stopOnBreach("silver", "Nothing was committed. Run `voltlake verify` to see which rows are missing."),
     Effect.withSpan("Silver.step")
   )

@@ -22,6 +22,10 @@ const ask = async (process: VoltlakeProcess, path: string) => {
 
 const healthOf = async (process: VoltlakeProcess) => JSON.parse((await ask(process, "/health")).text) as HealthBody
 
+/** Every process of a stage stands by for maintenance besides. */
+const stageOf = async (process: VoltlakeProcess, name: string) =>
+  (await healthOf(process)).stages.find(({ stage }) => stage === name)
+
 const isReady = (process: VoltlakeProcess) =>
   waitFor(`process ${process.pid} to be ready`, async () => {
     const { status, text } = await ask(process, "/ready")
@@ -104,7 +108,7 @@ describeStack("kafka", "s3", "postgresUrl")("processes over Kafka, S3 and Postgr
       expect(await Promise.all(parts.map((process) => metric(process, "lake_stage_lag_offsets")))).toEqual([0, 0])
     }
     expect(await metric(console, "lake_lag_offsets")).toBe(0)
-    const states = await Promise.all(gold.map(async (process) => (await healthOf(process)).stages[0]?.state))
+    const states = await Promise.all(gold.map(async (process) => (await stageOf(process, "gold"))?.state))
     expect([...states].sort()).toEqual(["running", "standby"])
 
     const killed = [bronze[0], silver[1], gold[states.indexOf("running")]!]
@@ -167,7 +171,7 @@ describeStack("kafka", "s3", "postgresUrl")("processes over Kafka, S3 and Postgr
     await admin.disconnect()
     const second = await send(5)
     const reason = await waitFor("bronze to see it", async () => {
-      const found = (await healthOf(bronze)).stages[0]
+      const found = await stageOf(bronze, "bronze")
       return found?.state === "waiting" && found.reason.includes("LogReplaced") ? found.reason : undefined
     })
     expect(reason).toContain("voltlake log adopt")
@@ -175,7 +179,7 @@ describeStack("kafka", "s3", "postgresUrl")("processes over Kafka, S3 and Postgr
     expect(adopted).toMatchObject({ name: `${topic}~2` })
     expect(adopted.differences.length).toBeGreaterThan(0)
     await waitForNoLag(page)
-    await waitFor("bronze to be well", async () => (await healthOf(bronze)).stages[0]?.state === "running" || undefined)
+    await waitFor("bronze to be well", async () => (await stageOf(bronze, "bronze"))?.state === "running" || undefined)
     expect(bronze.hasEnded()).toBe(false)
     await lake.endAll("SIGTERM")
     await expectInSilver([first, second])

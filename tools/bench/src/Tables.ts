@@ -55,8 +55,10 @@ const write = Effect.fnUntraced(function*(connection: Connection, contract: Tabl
   return { commitId, changes: [{ table: identifier, actions: [Action.append(files)] }] }
 })
 
+const load = (contract: TableContract) => Effect.flatMap(Tables, (tables) => tables.load(LakeTables.identifier(contract)))
+
 const planNow = (contract: TableContract, filter = Expression.everything) =>
-  Effect.flatMap(LakeTables.load(contract), ({ metadata }) => timed(Scan.plan(metadata, { filter })))
+  Effect.flatMap(load(contract), ({ metadata }) => timed(Scan.plan(metadata, { filter })))
 
 /** Commits one small file after the other, while the table is maintained as in a running lake. */
 const commits = Effect.fnUntraced(function*(count: number) {
@@ -72,7 +74,7 @@ const commits = Effect.fnUntraced(function*(count: number) {
     if (at % commitsPerMinute === commitsPerMinute - 1) yield* compactor.step
   }
   const plan = yield* planNow(telemetryRaw)
-  const { metadata } = yield* LakeTables.load(telemetryRaw)
+  const { metadata } = yield* load(telemetryRaw)
   return {
     commits: count,
     commitMillisAt100: rounded(median(times.slice(50, 150))),
@@ -89,7 +91,7 @@ const planning = Effect.fnUntraced(function*(count: number) {
   const connection = yield* (yield* QueryEngine).connect
   const [model] = (yield* write(connection, telemetryRejected, `(SELECT topic, "partition", "offset", "timestamp", "key", "value", 'rule' AS rule, 'cause' AS cause,
     ingested_at AS rejected_at, 1 AS attempt FROM ${rawRows(0, 100)})`)).changes[0]!.actions.flatMap((action) => (action.type === "files" ? action.added : []))
-  const { identifier, metadata } = yield* LakeTables.load(telemetryRejected)
+  const { identifier, metadata } = yield* load(telemetryRejected)
   for (let made = 0; made < count; made += 1000) {
     const files = Array.from({ length: Math.min(1000, count - made) }, (_, at): DataFile => ({
       ...model!,

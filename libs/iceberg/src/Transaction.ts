@@ -71,16 +71,21 @@ export type CommitError =
   | TableWriteError
   | UpdateRefused
 
-const attemptsMax = 100
-
 /**
- * Short, since a conflict means that somebody else has just finished; spread, so that two do not meet again. Longer ones would leave the table to whoever
- * was faster once.
+ * After a conflict the pause is short, since somebody else has just finished; longer ones would leave the table to whoever was faster once. So many
+ * attempts, since among busy processes the slowest wins only now and then.
  */
-const pauses = Schedule.exponential("2 millis", 1.3).pipe(
+const afterConflict = Schedule.exponential("2 millis", 1.3).pipe(
   Schedule.union(Schedule.spaced("50 millis")),
   Schedule.jittered,
-  Schedule.intersect(Schedule.recurs(attemptsMax - 1))
+  Schedule.intersect(Schedule.recurs(500))
+)
+
+/** After a fault of store or catalog: some ten seconds in all, then it is for the caller to wait. */
+const afterFault = Schedule.exponential("4 millis", 1.4).pipe(
+  Schedule.union(Schedule.spaced("400 millis")),
+  Schedule.jittered,
+  Schedule.intersect(Schedule.recurs(40))
 )
 
 /** A new commit's id. It names the commit's data files too, so it is made before they are written. */
@@ -103,11 +108,11 @@ interface Ledger {
   readonly unresolved: Array<Unresolved>
 }
 
-const isWorthAnotherAttempt = (error: CommitError | Refused<unknown>): boolean => {
+/** Somebody else was faster, in the catalog or with a file of that name. */
+const isConflict = (error: CommitError | Refused<unknown>): boolean => error._tag === "CommitConflict" || error._tag === "ObjectExists"
+
+const isPassing = (error: CommitError | Refused<unknown>): boolean => {
   switch (error._tag) {
-    case "CommitConflict":
-    case "ObjectExists":
-      return true
     case "CatalogError":
     case "ObjectStoreError":
       return error.retryable
@@ -280,13 +285,14 @@ export const commit = Effect.fn("Transaction.commit")(function*<E>(
   const ledger: Ledger = { added: new Map(), begun: new Set(), written: new Set(), unresolved: [] }
   return yield* attempt(request, ledger).pipe(
     Effect.tapError((error) =>
-      isWorthAnotherAttempt(error)
+      isConflict(error) || isPassing(error)
         ? Effect.logDebug("commit did not come through, retrying").pipe(
           Effect.annotateLogs({ commitId: request.commitId, cause: error._tag })
         )
         : Effect.void
     ),
-    Effect.retry({ schedule: pauses, while: isWorthAnotherAttempt }),
+    Effect.retry({ schedule: afterConflict, while: isConflict }),
+    Effect.retry({ schedule: afterFault, while: isPassing }),
     Effect.tapError(() => discardManifests(ledger)),
     Effect.mapError((error): E | CommitError => (error instanceof Refused ? error.error : finalError(error, ledger)))
   )

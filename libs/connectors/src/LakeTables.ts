@@ -5,12 +5,13 @@ import { Effect, Either, Schema } from "effect"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract } from "@voltlake/domain/Tables"
+import { Catalog } from "@voltlake/iceberg/Catalog"
 import * as Json from "@voltlake/iceberg/Json"
 import * as PartitionSpec from "@voltlake/iceberg/PartitionSpec"
 import { decodeType } from "@voltlake/iceberg/SchemaJson"
 import { positionKey } from "@voltlake/iceberg/Snapshot"
 import * as SortOrder from "@voltlake/iceberg/SortOrder"
-import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
+import { render, type TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
 import { positionLineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
 import type { TableSchema } from "@voltlake/iceberg/Type"
@@ -111,6 +112,15 @@ export const progressOf = (
 export const progressSummary = (progress: Progress.Progress): Record<string, string> => ({
   [progressKey]: Progress.encode(progress),
   [positionKey]: Position.encode(Progress.position(progress))
+})
+
+/** How far our own commits have brought each table, whatever became of it since. */
+export const headPositions = Effect.gen(function*() {
+  const heads = yield* (yield* Catalog).heads
+  return (contract: TableContract): Position.Position => {
+    const text = heads.find(({ table }) => render(table) === qualifiedName(contract))?.position
+    return text === undefined ? Position.empty : Either.getOrElse(Position.decode(text), () => Position.empty)
+  }
 })
 
 /** Loads a table with its progress. */

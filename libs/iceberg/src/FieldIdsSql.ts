@@ -1,8 +1,7 @@
 /** A schema's field ids in the form that DuckDB's `COPY … (FIELD_IDS …)` takes. Iceberg's readers find columns by these ids. */
+import { name as quoted } from "@voltlake/query-engine/SqlText"
 import type { IcebergType, NestedField, TableSchema } from "./Type.ts"
 import { children, isPrimitive } from "./Type.ts"
-
-const quoted = (name: string) => `"${name.replaceAll("\"", "\"\"")}"`
 
 const structured = (type: IcebergType) => children(type).map((field) => ids(field, type.type === "struct"))
 

@@ -8,7 +8,7 @@
  */
 import { Effect, Schema, type Scope } from "effect"
 import { ObjectStore, type ObjectNotFound, type ObjectStoreError } from "@voltlake/object-store/ObjectStore"
-import { literal } from "@voltlake/query-engine/SqlText"
+import { literal, name as quoted } from "@voltlake/query-engine/SqlText"
 import * as Column from "./Column.ts"
 import type { DataFile } from "./DataFile.ts"
 import type { SequencedFile } from "./DeleteFiles.ts"
@@ -29,8 +29,6 @@ export class ReadUnsupported extends Schema.TaggedError<ReadUnsupported>()("Read
 }
 
 export type ReadError = ObjectNotFound | ObjectStoreError | LocationForeign | ReadUnsupported
-
-const quoted = (name: string) => `"${name.replaceAll("\"", "\"\"")}"`
 
 /** DuckDB's name of a type. */
 const engineType = (type: IcebergType): string => {

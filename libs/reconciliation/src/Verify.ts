@@ -14,7 +14,6 @@ import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
-import { render } from "@voltlake/iceberg/TableIdentifier"
 import { EventLog, type PartitionBounds } from "@voltlake/event-log/EventLog"
 import * as GoldProgress from "@voltlake/gold/GoldProgress"
 import { transaction } from "@voltlake/postgres/Transaction"
@@ -152,15 +151,6 @@ const logEnd = (topic: string, lineage: LogLineage.LogLineage, read: Position.Po
   return Position.max(new Map(past), Position.make(LogLineage.named(lineage, bounds).map((one) => [one, one.end] as const)))
 }
 
-/** How far our own commits have brought each table, whatever became of it since. */
-const reached = Effect.gen(function*() {
-  const heads = yield* (yield* Catalog).heads
-  return (contract: TableContract): Position.Position => {
-    const text = heads.find(({ table }) => render(table) === qualifiedName(contract))?.position
-    return text === undefined ? Position.empty : Either.getOrElse(Position.decode(text), () => Position.empty)
-  }
-})
-
 /** Runs every check. Reads all rows of all tables once; memory is the engine's. */
 export const run = Effect.fn("Verify.run")(function*(topic: string) {
   const engine = yield* QueryEngine
@@ -175,7 +165,7 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
   const end = logEnd(topic, yield* LogLineage.of(bronze.metadata), at(bronze.progress), yield* log.partitions(topic))
 
   // The two silver tables are loaded one after the other: only a later one that disagrees at the same position is a breach.
-  const heads = yield* reached
+  const heads = yield* LakeTables.headPositions
   const silverOnce = Position.max(at(clean.progress), heads(telemetryClean))
   // Gold of a silver that was rewound is filled again as soon as silver has committed anew.
   const isGoldToBegin = !Position.reached(at(clean.progress), at(gold.progress)) && Position.reached(silverOnce, at(gold.progress))

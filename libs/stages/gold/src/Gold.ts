@@ -14,7 +14,6 @@ import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
 import { signals } from "@voltlake/domain/TelemetryEvent"
 import { Catalog } from "@voltlake/iceberg/Catalog"
-import { render } from "@voltlake/iceberg/TableIdentifier"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
@@ -144,25 +143,18 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
   const connection = yield* engine.connect
   yield* LakeTables.ensure(telemetryClean)
 
-  /** How far our own commits have brought silver, whatever became of it since. */
-  const headOfSilver = Effect.map(catalog.heads, (heads) => {
-    const text = heads.find(({ table }) => render(table) === qualifiedName(telemetryClean))?.position
-    return text === undefined ? Position.empty : Either.getOrElse(Position.decode(text), () => Position.empty)
-  })
-
   const step = Effect.gen(function*() {
     const { progress, silverEpoch } = yield* GoldProgress.read(sql)
+    const silver = yield* LakeTables.load(telemetryClean)
+    // After silver: the commit that makes a rewound table current notes the epoch with it.
     const epoch = yield* catalog.epoch(LakeTables.identifier(telemetryClean))
     if (epoch > silverEpoch) {
       yield* rebuild(sql, epoch)
       return "advanced" satisfies Outcome
     }
-    const silver = yield* LakeTables.load(telemetryClean)
-    // Rewound just now: what was loaded may be of the new epoch.
-    if ((yield* catalog.epoch(LakeTables.identifier(telemetryClean))) > epoch) return "advanced" satisfies Outcome
     const end = Progress.position(silver.progress)
     const isAhead = !Position.reached(end, Progress.position(progress))
-    const isRewound = isAhead && Position.reached(yield* headOfSilver, Progress.position(progress))
+    const isRewound = isAhead && Position.reached((yield* LakeTables.headPositions)(telemetryClean), Progress.position(progress))
     yield* Ref.set(held, isRewound ? [rewoundMessage] : [])
     if (isRewound) return "idle" satisfies Outcome
     if (isAhead) {

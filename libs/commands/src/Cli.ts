@@ -103,8 +103,8 @@ const log = Command.make("log").pipe(Command.withDescription("What an operator d
 const maintain = Command.make(
   "maintain",
   {
-    task: Args.choice([["compact", "compact"], ["manifests", "manifests"], ["expire", "expire"], ["orphans", "orphans"]] as const, { name: "TASK" }).pipe(
-      Args.withDescription("compact | manifests | expire | orphans; all of them, in this order, where not given"),
+    task: Args.choice([["retention", "retention"], ["compact", "compact"], ["manifests", "manifests"], ["expire", "expire"], ["orphans", "orphans"]] as const, { name: "TASK" }).pipe(
+      Args.withDescription("retention | compact | manifests | expire | orphans; all of them, in this order, where not given"),
       Args.optional
     ),
     olderThan: Options.text("older-than").pipe(
@@ -122,7 +122,19 @@ const maintain = Command.make(
     json
   },
   ({ task, ...options }) => load(() => import("./Maintain.ts").then((module) => module.run({ ...options, task: Option.getOrUndefined(task) })))
-).pipe(Command.withDescription("Merge small files, rewrite manifests, drop old snapshots, find orphans: now, in all tables, beside running stages"))
+).pipe(Command.withDescription("Remove days that are no longer kept, merge small files, rewrite manifests, drop old snapshots, find orphans: now, in all tables, beside running stages"))
+
+const forget = Command.make(
+  "forget",
+  {
+    vehicle: Args.text({ name: "VEHICLE" }).pipe(Args.withDescription("The vehicle_id")),
+    dropReferences: Options.boolean("drop-references").pipe(Options.withDescription("Also drop tags and branches, which may keep rows of the vehicle")),
+    dryRun: Options.boolean("dry-run").pipe(Options.withDescription("Say what would be removed, and change nothing")),
+    dataDir,
+    json
+  },
+  (options) => load(() => import("./Forget.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("Remove a vehicle's rows from all tables and snapshots, and what gold has of them"))
 
 const table = Args.text({ name: "TABLE" }).pipe(Args.withDescription("Such as bronze.telemetry_raw"))
 
@@ -184,6 +196,14 @@ const tables = Command.make("tables").pipe(
     }, (options) => load(() => tablesModule().then((module) => module.rollback(options)))).pipe(
       Command.withDescription("Make an earlier snapshot the current one, with its position: reading goes on from there")
     ),
+    Command.make("acknowledge", {
+      table,
+      rows: Options.integer("rows").pipe(Options.withPseudoName("N"), Options.withDescription("How many rows are missing, as `voltlake verify` says")),
+      dataDir,
+      json
+    }, (options) => load(() => tablesModule().then((module) => module.acknowledge(options)))).pipe(
+      Command.withDescription("Take rows that another engine removed as removed on purpose")
+    ),
     Command.make("register", { dataDir, json }, (options) => load(() => tablesModule().then((module) => module.register(options)))).pipe(
       Command.withDescription("Rebuild a lost catalog from the metadata files that are there")
     ),
@@ -195,7 +215,7 @@ const tables = Command.make("tables").pipe(
 
 const command = Command.make("voltlake").pipe(
   Command.withDescription("A real-time medallion lakehouse for vehicle telemetry"),
-  Command.withSubcommands([start, replay, status, verify, sql, pg, tables, maintain, log])
+  Command.withSubcommands([start, replay, status, verify, sql, pg, tables, maintain, forget, log])
 )
 
 const parse = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })

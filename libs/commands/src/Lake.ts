@@ -9,6 +9,7 @@ import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Compaction from "@voltlake/maintenance/Compaction"
+import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
@@ -27,6 +28,7 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     gold: Gold.settingsConfig,
     cleaner: Cleaner.settingsConfig,
     compaction: Compaction.settingsConfig,
+    retention: DayRetention.settingsConfig,
     listen: listenConfig,
     catalog: CatalogSettings.settingsConfig,
     adapters

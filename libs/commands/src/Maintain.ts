@@ -1,6 +1,6 @@
 /** `voltlake maintain`: what keeps tables fast, at once and for all of them. `start` and the stages' processes compact and expire by themselves. */
 import { Clock, type Duration, Effect } from "effect"
-import { lakeTables } from "@voltlake/domain/Tables"
+import { lakeTables, qualifiedName } from "@voltlake/domain/Tables"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as Action from "@voltlake/iceberg/Action"
 import { snapshotsToExpire } from "@voltlake/iceberg/Expiry"
@@ -12,6 +12,7 @@ import { Tables } from "@voltlake/iceberg/Tables"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import * as Compaction from "@voltlake/maintenance/Compaction"
 import * as Compactor from "@voltlake/maintenance/Compactor"
+import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as Orphans from "@voltlake/maintenance/Orphans"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as Lake from "./Lake.ts"
@@ -19,7 +20,7 @@ import * as LakeSetup from "./LakeSetup.ts"
 import * as Output from "./Output.ts"
 
 /** In the order in which one makes work for the next. */
-export const tasks = ["compact", "manifests", "expire", "orphans"] as const
+export const tasks = ["retention", "compact", "manifests", "expire", "orphans"] as const
 export type Task = (typeof tasks)[number]
 
 export interface MaintainOptions {
@@ -30,6 +31,14 @@ export interface MaintainOptions {
   readonly dataDir: string
   readonly json: boolean
 }
+
+/** Of all tables at once: both silver tables change together. */
+const retention = Effect.fnUntraced(function*({ dryRun }: MaintainOptions, { settings }: Lake.Opened) {
+  const removed = yield* DayRetention.run(settings.retention, dryRun)
+  return removed.map(({ contract, rows }): Done => ({
+    table: qualifiedName(contract), task: "retention", before: Number(rows), after: 0, what: "rows of days that are no longer kept"
+  }))
+})
 
 interface Done {
   readonly table: string
@@ -84,9 +93,10 @@ const orphans = Effect.fnUntraced(function*(table: TableIdentifier, { dryRun, ol
   return { before: found.locations.length, after: 0, what: `orphan files, ${found.bytes} bytes; deleted once the grace period is over` }
 })
 
-const maintain = Effect.fnUntraced(function*(options: MaintainOptions, { settings }: Lake.Opened) {
+const maintain = Effect.fnUntraced(function*(options: MaintainOptions, opened: Lake.Opened) {
+  const { settings } = opened
   yield* LakeSetup.ensure(settings.ingest)
-  const run = (task: Task, table: TableIdentifier) => {
+  const run = (task: Exclude<Task, "retention">, table: TableIdentifier) => {
     switch (task) {
       case "compact":
         return compact(table, options, settings.compaction)
@@ -100,6 +110,10 @@ const maintain = Effect.fnUntraced(function*(options: MaintainOptions, { setting
   }
   const done: Array<Done> = []
   for (const task of options.task === undefined ? tasks : [options.task]) {
+    if (task === "retention") {
+      done.push(...(yield* retention(options, opened)))
+      continue
+    }
     for (const table of lakeTables.map(LakeTables.identifier)) {
       done.push({ table: render(table), task, ...(yield* run(task, table)) })
     }

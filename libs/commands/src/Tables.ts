@@ -1,6 +1,6 @@
 /** `voltlake tables …`: what the lake's Iceberg tables are, and what an operator changes in them. */
 import { Console, Effect, Option, Schema } from "effect"
-import { lakeTables, qualifiedName } from "@voltlake/domain/Tables"
+import { lakeTables, qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
 import * as Action from "@voltlake/iceberg/Action"
 import * as Column from "@voltlake/iceberg/Column"
 import * as Expression from "@voltlake/iceberg/Expression"
@@ -15,6 +15,7 @@ import { Tables } from "@voltlake/iceberg/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { isPrimitive } from "@voltlake/iceberg/Type"
+import * as Acknowledge from "@voltlake/maintenance/Acknowledge"
 import * as RecoverPosition from "@voltlake/maintenance/RecoverPosition"
 import * as Register from "@voltlake/maintenance/Register"
 import * as Rollback from "@voltlake/maintenance/Rollback"
@@ -273,6 +274,14 @@ export const recoverPosition = ({ dataDir, json, table }: OfTable) =>
         partition, position, rows: count, rejected, duplicates, skipped
       }))
       yield* print(json, ["partition", "position", "rows", "rejected", "duplicates", "skipped"], rows)
+    }))
+
+export const acknowledge = ({ dataDir, json, rows, table }: OfTable & { readonly rows: number }) =>
+  use(dataDir, () =>
+    Effect.gen(function*() {
+      const removed = yield* Acknowledge.run(yield* ownContract(table), BigInt(rows))
+      if (json) return yield* Output.json({ table, removed })
+      yield* Console.log(`${removed} rows of ${table} count as removed from now on${table === qualifiedName(telemetryClean) ? "; gold is filled again without them" : ""}`)
     }))
 
 export interface RollbackOptions extends OfTable {

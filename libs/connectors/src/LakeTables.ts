@@ -4,8 +4,10 @@
 import { Effect, Either, Schema } from "effect"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
-import { qualifiedName, type TableContract } from "@voltlake/domain/Tables"
+import * as Removals from "@voltlake/domain/Removals"
+import { qualifiedName, type TableContract, telemetryRejected } from "@voltlake/domain/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
+import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import * as Json from "@voltlake/iceberg/Json"
 import * as PartitionSpec from "@voltlake/iceberg/PartitionSpec"
 import { decodeType } from "@voltlake/iceberg/SchemaJson"
@@ -19,6 +21,9 @@ import * as Transform from "@voltlake/iceberg/Transform"
 
 /** Summary key of a table's {@link Progress.Progress}. */
 export const progressKey = "voltlake.progress"
+
+/** Summary key of a table's {@link Removals.Removals}. */
+const removalsKey = "voltlake.removals"
 
 /** The counters of a snapshot cannot be read: somebody changed them, or a newer version wrote them. */
 export class ProgressDamaged extends Schema.TaggedError<ProgressDamaged>()("ProgressDamaged", {
@@ -89,24 +94,37 @@ export class ProgressMissing extends Schema.TaggedError<ProgressMissing>()("Prog
   }
 }
 
+/** What the nearest snapshot, from the current one back, says under a key of ours. */
+const nearest = <A>(
+  contract: TableContract,
+  metadata: TableMetadata,
+  key: string,
+  decode: (text: string) => Either.Either<A, Error>
+): Either.Either<A, ProgressDamaged> | undefined => {
+  for (const { snapshotId, summary } of positionLineage(metadata)) {
+    const text = summary[key]
+    if (text === undefined) continue
+    return Either.mapLeft(decode(text), ({ message }) => new ProgressDamaged({ table: qualifiedName(contract), snapshotId, reason: message }))
+  }
+  return undefined
+}
+
 /** The table's progress: that of the nearest snapshot, from the current one back, which has it. Empty for a new table. */
 export const progressOf = (
   contract: TableContract,
   metadata: TableMetadata
-): Either.Either<Progress.Progress, ProgressDamaged | ProgressMissing> => {
-  for (const snapshot of positionLineage(metadata)) {
-    const text = snapshot.summary[progressKey]
-    if (text === undefined) continue
-    return Either.mapLeft(
-      Progress.decode(text),
-      (error) =>
-        new ProgressDamaged({ table: qualifiedName(contract), snapshotId: snapshot.snapshotId, reason: error.message })
-    )
-  }
-  return metadata.currentSnapshotId === undefined
-    ? Either.right(Progress.empty)
-    : Either.left(new ProgressMissing({ table: qualifiedName(contract) }))
-}
+): Either.Either<Progress.Progress, ProgressDamaged | ProgressMissing> =>
+  nearest(contract, metadata, progressKey, Progress.decode) ??
+    (metadata.currentSnapshotId === undefined
+      ? Either.right(Progress.empty)
+      : Either.left(new ProgressMissing({ table: qualifiedName(contract) })))
+
+/** What has been removed from the table on purpose. */
+export const removalsOf = (contract: TableContract, metadata: TableMetadata): Either.Either<Removals.Removals, ProgressDamaged> =>
+  nearest(contract, metadata, removalsKey, Removals.decode) ?? Either.right(Removals.none)
+
+/** The summary entry of a commit that leaves the table with these removals. */
+export const removalsSummary = (removals: Removals.Removals): Record<string, string> => ({ [removalsKey]: Removals.encode(removals) })
 
 /** The summary entries of a commit that leaves the table at this progress. */
 export const progressSummary = (progress: Progress.Progress): Record<string, string> => ({
@@ -123,10 +141,22 @@ export const headPositions = Effect.gen(function*() {
   }
 })
 
-/** Loads a table with its progress. */
+/** The progress counter of the table's own rows. */
+export const rowCounter = (contract: TableContract): "rows" | "rejected" => (contract === telemetryRejected ? "rejected" : "rows")
+
+export type Loaded = Effect.Effect.Success<ReturnType<typeof load>>
+
+/** Loads a table with its progress and what was removed from it. */
 export const load = Effect.fn("LakeTables.load")(function*(contract: TableContract) {
   const tables = yield* Tables
   const table = yield* tables.load(identifier(contract))
   const progress = yield* progressOf(contract, table.metadata)
-  return { ...table, progress }
+  const removals = yield* removalsOf(contract, table.metadata)
+  return {
+    ...table,
+    progress,
+    removals,
+    /** By partition; undefined where other engines have removed rows of which nobody knows how many. */
+    removed: ForeignRemoval.unacknowledged(table.metadata).length === 0 ? removals.rows : undefined
+  }
 })

@@ -140,6 +140,20 @@ const cases = (result: (check: Check) => string) =>
 export const dedupKeySql = `md5_number(concat(strlen(vehicle_id), ':', vehicle_id, event_id))`
 
 /**
+ * Whether a row with the columns `key` and `value` is of the vehicle (its id, as a literal): a condition for removing what is said of it. Events say so by
+ * their vehicle_id; what has none counts by its key, or where it holds the id as a JSON string anywhere.
+ */
+export const namesVehicleSql = (id: string): string => {
+  const text = `try(decode("value"))`
+  const named = jsonText(`from_json(${text}, '{"vehicle_id": "JSON"}').vehicle_id`)
+  // Most rows hold the id nowhere, which is cheaper to see than what they are. An escape may hide it.
+  return `CASE
+    WHEN "key" IS DISTINCT FROM encode(${id}) AND NOT contains(${text}, ${id}) AND NOT contains(${text}, '\\') THEN false
+    WHEN CASE WHEN json_valid(${text}) THEN ${named} IS NOT NULL END THEN ${named} = ${id}
+    ELSE coalesce("key" = encode(${id}), false) OR coalesce(contains(hex("value"), hex(encode(to_json(${id})::VARCHAR))), false) END`
+}
+
+/**
  * Decodes the rows of `source` (a relation with bronze's columns). Answers
  * `topic, partition, offset, timestamp, event_id, vehicle_id, event_ts, ingest_ts, source, <signals>, rule, cause, key, value, dedup_key`.
  * `rule` is NULL for a clean row; `cause`, `key` and `value` are there only for a reject; `dedup_key` (128 bits) only for a clean row.

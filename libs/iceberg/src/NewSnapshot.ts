@@ -5,6 +5,7 @@
  * the nearest ancestor that has any are carried on.
  */
 import type { DataFile } from "./DataFile.ts"
+import * as ForeignRemoval from "./ForeignRemoval.ts"
 import type { Snapshot, Summary } from "./Snapshot.ts"
 import { mainBranch, ownPrefix, positionTag } from "./Snapshot.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
@@ -75,6 +76,11 @@ export const inherited = (metadata: TableMetadata, from = metadata.currentSnapsh
   return {}
 }
 
+const foreignRemovals = (metadata: TableMetadata): Summary => {
+  const removals = ForeignRemoval.unacknowledged(metadata)
+  return removals.length === 0 ? {} : ForeignRemoval.summary(removals)
+}
+
 /** The table's next snapshot; without files only the position moves. */
 export const make = (metadata: TableMetadata, contents: SnapshotContents, nowMs: number): Snapshot => {
   const parent = currentSnapshot(metadata)
@@ -86,6 +92,7 @@ export const make = (metadata: TableMetadata, contents: SnapshotContents, nowMs:
     manifestList: contents.manifestList,
     summary: {
       ...inherited(metadata),
+      ...foreignRemovals(metadata),
       ...contents.summary,
       operation: contents.operation,
       ...counts(parent, contents)

@@ -14,6 +14,7 @@ import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import { Catalog } from "@voltlake/iceberg/Catalog"
+import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import { EventLog, type PartitionBounds } from "@voltlake/event-log/EventLog"
 import * as GoldProgress from "@voltlake/gold/GoldProgress"
 import { transaction } from "@voltlake/postgres/Transaction"
@@ -30,8 +31,17 @@ export interface Check {
   readonly actual: bigint
 }
 
+/** Rows that are missing from a table, and who may have taken them out: to be acknowledged where that was meant. */
+export interface Unacknowledged {
+  readonly table: string
+  readonly missing: bigint
+  /** Snapshots of other engines that removed or replaced rows. */
+  readonly snapshots: ReadonlyArray<ForeignRemoval.ForeignRemoval>
+}
+
 export interface Report {
   readonly checks: ReadonlyArray<Check>
+  readonly unacknowledged: ReadonlyArray<Unacknowledged>
 }
 
 export const holds = (check: Check): boolean => check.expected === check.actual
@@ -46,7 +56,7 @@ interface Rows {
 
 const noRows: Rows = { count: 0n, distinct: 0n, first: 0n, last: -1n }
 
-type Loaded = Effect.Effect.Success<ReturnType<typeof LakeTables.load>>
+type Loaded = LakeTables.Loaded
 
 /** Rows of a table by partition, as they are there. */
 const countRows = Effect.fnUntraced(function*(connection: Connection, contract: TableContract, table: Loaded) {
@@ -67,20 +77,26 @@ const countRows = Effect.fnUntraced(function*(connection: Connection, contract: 
 
 const count = (condition: boolean) => (condition ? 1n : 0n)
 
-/** Checks of one table's rows against the counter that counts them. */
-const rowChecks = (
-  contract: TableContract,
-  progress: Progress.Progress,
-  rows: ReadonlyMap<string, Rows>,
-  counter: "rows" | "rejected"
-): ReadonlyArray<Check> => {
+/** Rows of each partition that the table's counters lead to. */
+const expectedRows = (contract: TableContract, { progress, removals }: Loaded) =>
+  new Map(Array.from(progress, ([key, partition]) => [key, partition[LakeTables.rowCounter(contract)] - (removals.rows.get(key) ?? 0n)] as const))
+
+/** Checks of one table's rows against the counters. */
+const rowChecks = (contract: TableContract, loaded: Loaded, rows: ReadonlyMap<string, Rows>): ReadonlyArray<Check> => {
   const table = qualifiedName(contract)
+  const { progress } = loaded
+  const expected = expectedRows(contract, loaded)
   const known = Array.from(progress, ([key, partition]) => {
     const found = rows.get(key) ?? noRows
     const outside = count(found.count > 0n && (found.first < partition.start || found.last >= partition.position))
     const subject = `${table}, ${key}`
     return [
-      { subject, equation: `rows in the table = counter ${counter}`, expected: partition[counter], actual: found.count },
+      {
+        subject,
+        equation: `rows in the table = counter ${LakeTables.rowCounter(contract)} - removed`,
+        expected: expected.get(key)!,
+        actual: found.count
+      },
       { subject, equation: "distinct offsets = rows in the table", expected: found.count, actual: found.distinct },
       { subject, equation: "rows outside [start, position) = 0", expected: 0n, actual: outside }
     ]
@@ -91,7 +107,18 @@ const rowChecks = (
     expected: 0n,
     actual: found.count
   }))
-  return [...known, ...strangers]
+  const others = ForeignRemoval.unacknowledged(loaded.metadata).length
+  return [
+    ...known,
+    ...strangers,
+    { subject: table, equation: "removals by other engines that nobody acknowledged = 0", expected: 0n, actual: BigInt(others) }
+  ]
+}
+
+const unacknowledged = (contract: TableContract, loaded: Loaded, rows: ReadonlyMap<string, Rows>): ReadonlyArray<Unacknowledged> => {
+  const snapshots = ForeignRemoval.unacknowledged(loaded.metadata)
+  const missing = Array.from(expectedRows(contract, loaded)).reduce((sum, [key, count]) => sum + count - (rows.get(key)?.count ?? 0n), 0n)
+  return snapshots.length === 0 && missing <= 0n ? [] : [{ table: qualifiedName(contract), missing, snapshots }]
 }
 
 const ownEquation = (table: string, progress: Progress.Progress): ReadonlyArray<Check> =>
@@ -120,11 +147,11 @@ const readGold = Effect.fnUntraced(function*() {
   const sql = yield* SqlClient.SqlClient
   return yield* transaction(Effect.gen(function*() {
     yield* sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`
-    const { progress } = yield* GoldProgress.read(sql)
+    const { progress, silverRemoval } = yield* GoldProgress.read(sql)
     const [sums] = yield* sql<{ readonly vehicle: bigint; readonly fleet: bigint }>`
       SELECT (SELECT coalesce(sum(event_count), 0)::bigint FROM gold_vehicle_minute_metrics) AS vehicle,
         (SELECT coalesce(sum(total_events), 0)::bigint FROM gold_fleet_minute_metrics) AS fleet`
-    return { progress, vehicle: BigInt(sums?.vehicle ?? 0n), fleet: BigInt(sums?.fleet ?? 0n), digests: yield* GoldDigest.held(sql) }
+    return { progress, silverRemoval, vehicle: BigInt(sums?.vehicle ?? 0n), fleet: BigInt(sums?.fleet ?? 0n), digests: yield* GoldDigest.held(sql) }
   }))
 })
 
@@ -167,18 +194,24 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
   // The two silver tables are loaded one after the other: only a later one that disagrees at the same position is a breach.
   const heads = yield* LakeTables.headPositions
   const silverOnce = Position.max(at(clean.progress), heads(telemetryClean))
-  // Gold of a silver that was rewound is filled again as soon as silver has committed anew.
-  const isGoldToBegin = !Position.reached(at(clean.progress), at(gold.progress)) && Position.reached(silverOnce, at(gold.progress))
+  // Gold of a silver that was rewound is filled again as soon as silver has committed anew, and follows what is removed from silver in its next step.
+  const isRewound = !Position.reached(at(clean.progress), at(gold.progress)) && Position.reached(silverOnce, at(gold.progress))
+  const isGoldToFollow = isRewound || gold.silverRemoval !== clean.removals.id
+  const rowsOf = {
+    bronze: yield* countRows(connection, telemetryRaw, bronze),
+    clean: yield* countRows(connection, telemetryClean, clean),
+    rejected: yield* countRows(connection, telemetryRejected, rejected)
+  }
   const aligned = Position.equals(at(clean.progress), at(rejected.progress))
   const checks: ReadonlyArray<Check> = [
     ahead("bronze", at(bronze.progress), end),
     ...ownEquation(qualifiedName(telemetryRaw), bronze.progress),
-    ...rowChecks(telemetryRaw, bronze.progress, yield* countRows(connection, telemetryRaw, bronze), "rows"),
+    ...rowChecks(telemetryRaw, bronze, rowsOf.bronze),
     ahead("silver", at(clean.progress), Position.max(at(bronze.progress), heads(telemetryRaw))),
     ...ownEquation("silver", clean.progress),
-    fromEither("silver", "offsets without a bronze row = skipped + lost of bronze", checkAgainstBronze(clean.progress, bronze.progress)),
-    ...rowChecks(telemetryClean, clean.progress, yield* countRows(connection, telemetryClean, clean), "rows"),
-    ...rowChecks(telemetryRejected, rejected.progress, yield* countRows(connection, telemetryRejected, rejected), "rejected"),
+    fromEither("silver", "offsets without a bronze row = skipped + lost of bronze", checkAgainstBronze(clean.progress, bronze)),
+    ...rowChecks(telemetryClean, clean, rowsOf.clean),
+    ...rowChecks(telemetryRejected, rejected, rowsOf.rejected),
     ...(aligned
       ? [{
         subject: "silver",
@@ -195,9 +228,16 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
     },
     ahead("gold", at(gold.progress), silverOnce),
     ...ownEquation("gold", gold.progress),
-    ...(isGoldToBegin ? [] : goldChecks(gold, yield* silverBelow(connection, clean, gold.progress)))
+    ...(isGoldToFollow ? [] : goldChecks(gold, yield* silverBelow(connection, clean, gold.progress)))
   ]
-  const report: Report = { checks }
+  const report: Report = {
+    checks,
+    unacknowledged: [
+      ...unacknowledged(telemetryRaw, bronze, rowsOf.bronze),
+      ...unacknowledged(telemetryClean, clean, rowsOf.clean),
+      ...unacknowledged(telemetryRejected, rejected, rowsOf.rejected)
+    ]
+  }
   return report
 }, Effect.scoped)
 

@@ -8,6 +8,7 @@
  */
 import { Either, Schema } from "effect"
 import { lakeTables } from "@voltlake/domain/Tables"
+import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
 import type { Snapshot } from "@voltlake/iceberg/Snapshot"
 import { commitIdKey, mainBranch, ownPrefix, positionKey, positionTag } from "@voltlake/iceberg/Snapshot"
@@ -124,7 +125,9 @@ const stamp = (metadata: TableMetadata, { commitId, updates }: Asked): ReadonlyA
     const { parentSnapshotId, summary } = update.snapshot
     const others = Object.entries(summary).filter(([key]) => !key.startsWith(ownPrefix))
     const inherited = parentSnapshotId === undefined ? {} : NewSnapshot.inherited(known, parentSnapshotId)
-    const snapshot = { ...update.snapshot, summary: { ...inherited, ...Object.fromEntries(others), [commitIdKey]: commitId } }
+    const removals = [...ForeignRemoval.unacknowledged(known, parentSnapshotId), ...ForeignRemoval.of(update.snapshot)]
+    const removed = removals.length === 0 ? {} : ForeignRemoval.summary(removals)
+    const snapshot = { ...update.snapshot, summary: { ...inherited, ...removed, ...Object.fromEntries(others), [commitIdKey]: commitId } }
     known = { ...known, snapshots: [...known.snapshots, snapshot] }
     return { ...update, snapshot }
   })

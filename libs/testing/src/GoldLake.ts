@@ -11,7 +11,7 @@ export const postgres = TestPostgres.migrated(GoldTables.migrations)
 export const reset = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   Effect.zipRight(
     sql`TRUNCATE gold_vehicle_minute_metrics, gold_fleet_minute_metrics, vehicle_signal_latest`,
-    sql`UPDATE lake.gold_progress SET progress = '{}', silver_epoch = 0`
+    sql`UPDATE lake.gold_progress SET progress = '{}', silver_epoch = 0, silver_removal = ''`
   ))
 
 /** Runs a test over a lake of its own. */

@@ -8,6 +8,7 @@ import * as Action from "@voltlake/iceberg/Action"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { encodeAdded } from "@voltlake/iceberg/internal/StagedTable"
 import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
+import type { Operation } from "@voltlake/iceberg/NewSnapshot"
 import { mainBranch, ownPrefix, type Summary } from "@voltlake/iceberg/Snapshot"
 import { TableFiles } from "@voltlake/iceberg/TableFiles"
 import { metadataFileLocation } from "@voltlake/iceberg/Tables"
@@ -21,13 +22,15 @@ export interface Overwrite {
   readonly rows: (relation: string) => string
   /** The new snapshot's summary, given the one that a commit of ours would have. Without ours where not given. */
   readonly summary?: (inherited: Summary) => Summary
+  /** An overwrite where not given. */
+  readonly operation?: Operation
 }
 
 const withoutOurs = (summary: Summary): Summary =>
   Object.fromEntries(Object.entries(summary).filter(([key]) => !key.startsWith(ownPrefix)))
 
 /** A snapshot whose files are all new. */
-export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: TableContract, { rows, summary = withoutOurs }: Overwrite) {
+export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: TableContract, { operation = "overwrite", rows, summary = withoutOurs }: Overwrite) {
   const files = yield* TableFiles
   const connection = yield* (yield* QueryEngine).connect
   const { identifier, metadata, metadataLocation } = yield* LakeTables.ensure(contract)
@@ -39,9 +42,9 @@ export const overwrite = Effect.fn("OtherEngine.overwrite")(function*(contract: 
   const sequenceNumber = NewSnapshot.nextSequenceNumber(metadata)
   const manifestList = `${metadata.location}/metadata/${commitId}-list.avro`
   const nowMs = yield* Clock.currentTimeMillis
-  const contents = { snapshotId: added.snapshotId, manifestList, operation: "overwrite" as const, added: written, removed: [], summary: {} }
+  const contents = { snapshotId: added.snapshotId, manifestList, operation, added: written, removed: [], summary: {} }
   const ours = NewSnapshot.make(metadata, contents, nowMs)
-  const snapshot = { ...ours, summary: { ...summary(ours.summary), operation: "overwrite" } }
+  const snapshot = { ...ours, summary: { ...summary(ours.summary), operation } }
   const updated = yield* TableUpdate.apply(metadata, NewSnapshot.updates(metadata, snapshot), { nowMs, metadataLocation })
   const next = yield* metadataFileLocation(metadata.location, metadataLocation)
   const manifests = added.manifests.map(({ description }) => ({ ...description, sequenceNumber, minSequenceNumber: sequenceNumber }))

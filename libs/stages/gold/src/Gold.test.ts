@@ -238,7 +238,11 @@ layer(GoldLake.postgres, { excludeTestServices: true })("Gold", (it) => {
     const ahead = (key: string, more: bigint) => {
       const [known] = Array.from(before.values())
       const { position, rows } = known!
-      return GoldProgress.write(sql, new Map([[key, new Progress.PartitionProgress({ ...known!, position: position + more, rows: rows + more })]]))
+      return GoldProgress.write(sql, {
+        progress: new Map([[key, new Progress.PartitionProgress({ ...known!, position: position + more, rows: rows + more })]]),
+        silverEpoch: 0,
+        silverRemoval: ""
+      })
     }
     for (const [key, more] of [["telemetry_raw-0", 1n], ["another-0", 0n]] as const) {
       yield* ahead(key, more)
@@ -272,14 +276,22 @@ describe("checkAgainstSilver", () => {
       rejected: 0n,
       duplicates: 0n
     })]])
+  const none = new Map<string, bigint>()
+  const two = new Map([["t-0", 2n]])
   it.each([
-    ["nothing read yet holds", Progress.empty, at(10n, 7n), true],
-    ["caught up with as many events as rows", at(10n, 7n), at(10n, 7n), true],
-    ["caught up with an event too few", at(10n, 6n), at(10n, 7n), false],
-    ["caught up with an event too many", at(10n, 8n), at(10n, 7n), false],
-    ["behind with fewer holds", at(5n, 3n), at(10n, 7n), true],
-    ["behind with more", at(8n, 8n), at(10n, 7n), false]
-  ])("%s", (_, own, silver, holds) => {
-    expect(Either.isRight(checkAgainstSilver(own, silver))).toBe(holds)
+    ["nothing read yet holds", Progress.empty, at(10n, 7n), none, true],
+    ["caught up with as many events as rows", at(10n, 7n), at(10n, 7n), none, true],
+    ["caught up with an event too few", at(10n, 6n), at(10n, 7n), none, false],
+    ["caught up with an event too many", at(10n, 8n), at(10n, 7n), none, false],
+    ["behind with fewer holds", at(5n, 3n), at(10n, 7n), none, true],
+    ["behind with more", at(8n, 8n), at(10n, 7n), none, false],
+    ["caught up with as many as were left", at(10n, 5n), at(10n, 7n), two, true],
+    ["caught up with more than were left", at(10n, 6n), at(10n, 7n), two, false],
+    ["caught up with fewer than were left", at(10n, 4n), at(10n, 7n), two, false],
+    ["behind with more than were left", at(8n, 6n), at(10n, 7n), two, false],
+    ["fewer, where nobody knows how many were removed, holds", at(10n, 4n), at(10n, 7n), undefined, true],
+    ["too many, where nobody knows", at(10n, 8n), at(10n, 7n), undefined, false]
+  ])("%s", (_, own, progress, removed, holds) => {
+    expect(Either.isRight(checkAgainstSilver(own, { progress, removed }))).toBe(holds)
   })
 })

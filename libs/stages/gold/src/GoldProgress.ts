@@ -8,29 +8,33 @@ export interface GoldProgress {
   readonly progress: Progress.Progress
   /** Silver's epoch that it counts in: what was read before silver was rewound is no part of it. */
   readonly silverEpoch: number
+  /** Silver's last removal that it has followed (`Removals.id`): rows of silver before it count no more. */
+  readonly silverRemoval: string
 }
 
 interface Row {
   readonly progress: string
   readonly silver_epoch: number
+  readonly silver_removal: string
 }
 
 const decode = (rows: ReadonlyArray<Row>): GoldProgress => {
   const row = rows[0]
   invariant(row !== undefined, "the migrations make gold's row")
-  return { progress: Either.getOrThrow(Progress.decode(row.progress)), silverEpoch: row.silver_epoch }
+  return { progress: Either.getOrThrow(Progress.decode(row.progress)), silverEpoch: row.silver_epoch, silverRemoval: row.silver_removal }
 }
 
 export const read = (sql: SqlClient.SqlClient): Effect.Effect<GoldProgress, SqlError.SqlError> =>
-  Effect.map(sql<Row>`SELECT progress, silver_epoch FROM lake.gold_progress`, decode)
+  Effect.map(sql<Row>`SELECT progress, silver_epoch, silver_removal FROM lake.gold_progress`, decode)
 
 /** Locks the row until the transaction ends: of two gold processes one waits here, and then finds its range taken. */
 export const lock = (sql: SqlClient.SqlClient): Effect.Effect<GoldProgress, SqlError.SqlError> =>
-  Effect.map(sql<Row>`SELECT progress, silver_epoch FROM lake.gold_progress FOR UPDATE`, decode)
+  Effect.map(sql<Row>`SELECT progress, silver_epoch, silver_removal FROM lake.gold_progress FOR UPDATE`, decode)
 
-export const write = (sql: SqlClient.SqlClient, progress: Progress.Progress): Effect.Effect<void, SqlError.SqlError> =>
-  Effect.asVoid(sql`UPDATE lake.gold_progress SET progress = ${Progress.encode(progress)}`)
+/** The same: nobody has moved gold meanwhile. */
+export const equals = (a: GoldProgress, b: GoldProgress): boolean =>
+  a.silverEpoch === b.silverEpoch && a.silverRemoval === b.silverRemoval && Progress.encode(a.progress) === Progress.encode(b.progress)
 
-/** From the beginning, in this epoch of silver. */
-export const restart = (sql: SqlClient.SqlClient, silverEpoch: number): Effect.Effect<void, SqlError.SqlError> =>
-  Effect.asVoid(sql`UPDATE lake.gold_progress SET progress = ${Progress.encode(Progress.empty)}, silver_epoch = ${silverEpoch}`)
+export const write = (sql: SqlClient.SqlClient, { progress, silverEpoch, silverRemoval }: GoldProgress): Effect.Effect<void, SqlError.SqlError> =>
+  Effect.asVoid(sql`UPDATE lake.gold_progress
+    SET progress = ${Progress.encode(progress)}, silver_epoch = ${silverEpoch}, silver_removal = ${silverRemoval}`)

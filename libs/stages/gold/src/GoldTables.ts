@@ -61,5 +61,6 @@ INSERT INTO lake.gold_progress (progress) VALUES ('{}');
 
 export const migrations = [
   fromSql("gold/create-minute-metrics", tables),
-  fromSql("gold/silver-epoch", "ALTER TABLE lake.gold_progress ADD COLUMN silver_epoch integer NOT NULL DEFAULT 0")
+  fromSql("gold/silver-epoch", "ALTER TABLE lake.gold_progress ADD COLUMN silver_epoch integer NOT NULL DEFAULT 0"),
+  fromSql("gold/silver-removal", "ALTER TABLE lake.gold_progress ADD COLUMN silver_removal text NOT NULL DEFAULT ''")
 ]

@@ -131,7 +131,7 @@ const ranksMax = 65_536
  * The relation's rows in the table's order, as a query. Comparing text is most of what sorting costs, and the text of order columns repeats (topics,
  * vehicles): so numbers are compared instead, and what is the same in all rows is not compared at all.
  */
-const ordered = Effect.fnUntraced(function*(connection: Connection, metadata: TableMetadata, relation: string) {
+export const ordered = Effect.fnUntraced(function*(connection: Connection, metadata: TableMetadata, relation: string) {
   const joins: Array<string> = []
   const keys: Array<string> = []
   for (const [at, { direction, isText, name }] of orderColumns(metadata).entries()) {
@@ -156,6 +156,9 @@ const ordered = Effect.fnUntraced(function*(connection: Connection, metadata: Ta
   return `SELECT rows_of.* FROM ${relation} AS rows_of ${joins.join(" ")} ${keys.length === 0 ? "" : `ORDER BY ${keys.join(", ")}`}`
 })
 
+/** Of files whose rows are {@link ordered}. */
+export const sortOrderId = (metadata: TableMetadata): number => (orderColumns(metadata).length === 0 ? 0 : metadata.defaultSortOrderId)
+
 export interface Merged {
   readonly partition: string
   readonly filesBefore: number
@@ -167,14 +170,14 @@ export interface Merged {
 
 const sum = (files: ReadonlyArray<DataFile>, of: (file: DataFile) => bigint) => files.reduce((total, file) => total + of(file), 0n)
 
-/** Rows of merged files are missing or too many: nothing of it is committed. */
-export class MergeIncomplete extends Schema.TaggedError<MergeIncomplete>()("MergeIncomplete", {
+/** Rows of files that were written anew are missing or too many: nothing of it is committed. */
+export class RewriteIncomplete extends Schema.TaggedError<RewriteIncomplete>()("RewriteIncomplete", {
   table: Schema.String,
   expected: Schema.BigIntFromSelf,
   found: Schema.BigIntFromSelf
 }) {
   override get message() {
-    return `merging files of ${this.table}: they have ${this.expected} rows and ${this.found} were written. Nothing was changed. Report this as a bug.`
+    return `writing files of ${this.table} anew: of ${this.expected} rows ${this.found} were written. Nothing was changed. Report this as a bug.`
   }
 }
 
@@ -182,7 +185,7 @@ export class MergeIncomplete extends Schema.TaggedError<MergeIncomplete>()("Merg
 const checkRows = (table: string, { files }: Merge, found: bigint) => {
   const expected = files.reduce((total, { file }) => total + file.recordCount, 0n)
   const hasDeletes = files.some(({ deletes }) => deletes.length > 0)
-  return found === expected || (hasDeletes && found < expected) ? Effect.void : new MergeIncomplete({ table, expected, found })
+  return found === expected || (hasDeletes && found < expected) ? Effect.void : new RewriteIncomplete({ table, expected, found })
 }
 
 /**
@@ -199,7 +202,7 @@ const merge = Effect.fn("Compaction.merge")(function*(connection: Connection, ta
       metadata,
       specId: one.specId,
       partition: one.partition,
-      sortOrderId: orderColumns(metadata).length === 0 ? 0 : metadata.defaultSortOrderId,
+      sortOrderId: sortOrderId(metadata),
       commitId,
       index: 0
     })

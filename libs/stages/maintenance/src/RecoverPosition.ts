@@ -11,8 +11,10 @@ import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
+import * as Removals from "@voltlake/domain/Removals"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import * as Action from "@voltlake/iceberg/Action"
+import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
 import * as Transaction from "@voltlake/iceberg/Transaction"
@@ -74,13 +76,20 @@ export class TableMoved extends Schema.TaggedError<TableMoved>()("TableMoved", {
 
 /** Only what was counted gets the position: two operators at once must not set it back. */
 const commit = Effect.fnUntraced(function*(counted: ReadonlyArray<readonly [TableContract, TableMetadata]>, summary: Record<string, string>) {
+  const commitId = yield* Transaction.newCommitId
+  // Only rows that are there are counted, so that none has been removed.
+  const anew = {
+    ...summary,
+    ...LakeTables.removalsSummary(Removals.add(Removals.none, commitId, { type: "any" }, new Map())),
+    ...ForeignRemoval.summary([])
+  }
   yield* Transaction.commit({
-    commitId: yield* Transaction.newCommitId,
+    commitId,
     changes: counted.map(([contract, { currentSnapshotId }]) => ({
       table: LakeTables.identifier(contract),
       actions: [Action.append([])],
       summary: (metadata: TableMetadata) =>
-        metadata.currentSnapshotId === currentSnapshotId ? Either.right(summary) : Either.left(new TableMoved({ table: qualifiedName(contract) }))
+        metadata.currentSnapshotId === currentSnapshotId ? Either.right(anew) : Either.left(new TableMoved({ table: qualifiedName(contract) }))
     }))
   })
 })

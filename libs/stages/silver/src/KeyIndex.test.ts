@@ -49,7 +49,7 @@ const cases: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown, Eff
     await fs.writeFile(path, bytes)
   })],
   ["is an older copy of itself", onFile((path) => fs.copyFile(saved(path), path))],
-  ["is another table's", edit("UPDATE silver_keys.coverage SET table_uuid = 'another'; DELETE FROM silver_keys.held_key")],
+  ["is another table's", edit("UPDATE silver_keys.coverage SET source = 'another'; DELETE FROM silver_keys.held_key")],
   ["has no coverage", edit("DELETE FROM silver_keys.coverage")],
   ["has a coverage that cannot be read", edit("UPDATE silver_keys.coverage SET position = '?'")],
   [

@@ -9,11 +9,11 @@
  */
 import { FileSystem } from "@effect/platform"
 import { Duration, Effect, Either, Schedule } from "effect"
+import type * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import { dedupKeySql } from "@voltlake/domain/DecodeSql"
 import * as Position from "@voltlake/domain/Position"
 import { telemetryClean } from "@voltlake/domain/Tables"
-import type { Table } from "@voltlake/iceberg/Tables"
 import type { Connection, QueryError } from "@voltlake/query-engine/QueryEngine"
 import { literal } from "@voltlake/query-engine/SqlText"
 
@@ -25,10 +25,10 @@ const attach = Effect.fnUntraced(function*(connection: Connection, path: string)
   yield* connection.run(`ATTACH ${literal(path)} AS silver_keys`)
   yield* connection.run(`
     CREATE TABLE IF NOT EXISTS ${keysTable} AS SELECT ${dedupKeySql} AS dedup_key FROM (SELECT '' AS vehicle_id, '' AS event_id) WHERE false;
-    CREATE TABLE IF NOT EXISTS ${coverageTable} (table_uuid VARCHAR, position VARCHAR);
+    CREATE TABLE IF NOT EXISTS ${coverageTable} (source VARCHAR, position VARCHAR);
   `)
   // Reads all of it once, as each batch does: a file that is damaged further in shows here, where it can still be made anew.
-  yield* connection.rows(`SELECT table_uuid, position, (SELECT bit_xor(dedup_key)::VARCHAR FROM ${keysTable}) FROM ${coverageTable}`)
+  yield* connection.rows(`SELECT source, position, (SELECT bit_xor(dedup_key)::VARCHAR FROM ${keysTable}) FROM ${coverageTable}`)
 })
 
 /** Another process has the file open: the last holder of silver's lock, on its way out. Its file must be left alone. */
@@ -64,26 +64,30 @@ export const open = Effect.fn("KeyIndex.open")(function*(connection: Connection,
   )
 })
 
-/** The position that the index covers, or undefined where it is not one of this table's. */
-const coverage = Effect.fnUntraced(function*(connection: Connection, tableUuid: string) {
-  const row = (yield* connection.rows(`SELECT table_uuid, position FROM ${coverageTable}`))[0]
-  if (row === undefined || row["table_uuid"] !== tableUuid) return undefined
+type Clean = Pick<LakeTables.Loaded, "metadata" | "removals">
+
+/** What keys are of: this table, as it is since rows were last removed from it. Keys of removed rows are none of its keys. */
+const sourceOf = ({ metadata, removals }: Clean) => `${metadata.tableUuid} ${removals.id}`
+
+/** The position that the index covers, or undefined where its keys are not those of this table. */
+const coverage = Effect.fnUntraced(function*(connection: Connection, clean: Clean) {
+  const row = (yield* connection.rows(`SELECT source, position FROM ${coverageTable}`))[0]
+  if (row === undefined || row["source"] !== sourceOf(clean)) return undefined
   return Either.getOrUndefined(Position.decode(String(row["position"])))
 })
 
-const cover = (tableUuid: string, position: Position.Position) =>
-  `DELETE FROM ${coverageTable}; INSERT INTO ${coverageTable} VALUES (${literal(tableUuid)}, ${literal(Position.encode(position))});`
+const cover = (clean: Clean, position: Position.Position) =>
+  `DELETE FROM ${coverageTable}; INSERT INTO ${coverageTable} VALUES (${literal(sourceOf(clean))}, ${literal(Position.encode(position))});`
 
 const inTransaction = (connection: Connection, sql: string) =>
   connection.run(`BEGIN; ${sql} COMMIT;`).pipe(Effect.tapError(() => Effect.ignore(connection.run("ROLLBACK"))))
 
 /**
  * Brings the index to silver's position. Does nothing where it is there; adds what silver has more; begins anew where it is ahead of silver
- * (the table was rewound) or belongs to another table.
+ * (the table was rewound), belongs to another table, or rows were removed.
  */
-export const catchUp = Effect.fn("KeyIndex.catchUp")(function*(connection: Connection, clean: Table, position: Position.Position) {
-  const uuid = clean.metadata.tableUuid
-  const known = yield* coverage(connection, uuid)
+export const catchUp = Effect.fn("KeyIndex.catchUp")(function*(connection: Connection, clean: Clean, position: Position.Position) {
+  const known = yield* coverage(connection, clean)
   if (known !== undefined && Position.equals(known, position)) return
   const usable = known !== undefined && Position.reached(position, known)
   const from = usable ? known : Position.empty
@@ -93,7 +97,7 @@ export const catchUp = Effect.fn("KeyIndex.catchUp")(function*(connection: Conne
     const rows = yield* SnapshotSource.range(telemetryClean, clean.metadata, from, ranges)
     // One transaction: an index that is emptied and still says what it covered would let copies through.
     const empty = usable ? "" : `DELETE FROM ${keysTable};`
-    yield* inTransaction(connection, `${empty} INSERT INTO ${keysTable} SELECT ${dedupKeySql} FROM ${rows}; ${cover(uuid, position)}`)
+    yield* inTransaction(connection, `${empty} INSERT INTO ${keysTable} SELECT ${dedupKeySql} FROM ${rows}; ${cover(clean, position)}`)
   }))
 })
 
@@ -105,7 +109,7 @@ const addedTable = "silver_key_added"
  */
 export const addSince = Effect.fn("KeyIndex.addSince")(function*(
   connection: Connection,
-  clean: Table,
+  clean: Clean,
   from: Position.Position,
   to: Position.Position
 ) {
@@ -114,10 +118,10 @@ export const addSince = Effect.fn("KeyIndex.addSince")(function*(
     const rows = yield* SnapshotSource.range(telemetryClean, clean.metadata, from, ranges)
     yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${addedTable} AS SELECT ${dedupKeySql} AS dedup_key FROM ${rows}`)
   }))
-  yield* add(connection, clean.metadata.tableUuid, addedTable, to)
+  yield* add(connection, clean, addedTable, to)
   return addedTable
 })
 
 /** Adds the keys of rows that were just committed. `relation` has the column `dedup_key`. */
-export const add = (connection: Connection, tableUuid: string, relation: string, position: Position.Position) =>
-  inTransaction(connection, `INSERT INTO ${keysTable} SELECT dedup_key FROM ${relation}; ${cover(tableUuid, position)}`)
+export const add = (connection: Connection, clean: Clean, relation: string, position: Position.Position) =>
+  inTransaction(connection, `INSERT INTO ${keysTable} SELECT dedup_key FROM ${relation}; ${cover(clean, position)}`)

@@ -109,20 +109,22 @@ const countRanges = Effect.fnUntraced(function*(connection: Connection, ranges: 
   })
 })
 
+/** Bronze's counters, and how many of its rows were removed (undefined: nobody knows). */
+export type Upstream = Pick<LakeTables.Loaded, "progress" | "removed">
+
 /**
  * Silver's offsets without a bronze row must be those that bronze itself counted as skipped or lost: never more, and exactly those where silver has
- * caught up. Otherwise bronze rows are missing. What bronze lost when it was rolled back silver may have read before.
+ * caught up. Otherwise bronze rows are missing. What bronze lost when it was rolled back silver may have read before, and rows that were removed from
+ * bronze it may not have read.
  */
-export const checkAgainstBronze = (
-  silver: Progress.Progress,
-  bronze: Progress.Progress
-): Either.Either<void, Progress.EquationBreach> => {
-  for (const [key, upstream] of bronze) {
+export const checkAgainstBronze = (silver: Progress.Progress, bronze: Upstream): Either.Either<void, Progress.EquationBreach> => {
+  for (const [key, upstream] of bronze.progress) {
     const own = silver.get(key)
     // Bronze that was rewound catches up with silver first.
     if (own === undefined || own.position > upstream.position) continue
     const expected = upstream.skipped + upstream.lost
-    if (own.skipped > expected || (own.position === upstream.position && own.skipped < upstream.skipped)) {
+    const isTooMany = bronze.removed !== undefined && own.skipped > expected + (bronze.removed.get(key) ?? 0n)
+    if (isTooMany || (own.position === upstream.position && own.skipped < upstream.skipped)) {
       return Either.left(
         new Progress.EquationBreach({
           subject: `silver, ${key}`,
@@ -177,8 +179,8 @@ export const make = Effect.fn("Silver.make")(function*(
   /** What is written of a batch and not visible yet, and how its offsets count. */
   interface Checked {
     readonly counts: ReadonlyArray<Progress.RangeCounts>
-    /** Bronze's counters of the batch's own partitions. */
-    readonly bronze: Progress.Progress
+    /** Of the batch's own partitions. */
+    readonly bronze: Upstream
     readonly commitId: string
     readonly cleanFiles: ReadonlyArray<DataFile>
     readonly rejectedFiles: ReadonlyArray<DataFile>
@@ -264,7 +266,7 @@ export const make = Effect.fn("Silver.make")(function*(
     const target = { commitId, daysMax: settings.daysPerCommitMax }
     const writeClean = Effect.fnUntraced(function*(attempt: number) {
       const counts = yield* countRanges(connection, ranges)
-      yield* checkAgainstBronze(yield* Progress.advance(clean.progress, counts), bronze.progress)
+      yield* checkAgainstBronze(yield* Progress.advance(clean.progress, counts), bronze)
       // Every vehicle is in every batch, so sorting its one row group would spare no reader anything: that is for whoever merges files.
       const to = { ...target, contract: telemetryClean, metadata: clean.metadata, attempt, rows: "unsorted" } as const
       const cleanFiles = yield* DayFiles.write(connection, cleanRows, to)
@@ -276,9 +278,10 @@ export const make = Effect.fn("Silver.make")(function*(
       ? yield* DayFiles.write(connection, rejectedRows, { ...target, contract: telemetryRejected, metadata: rejected.metadata })
       : []
     const own = new Set(ranges.map(Position.key))
-    const batch = { ...written, commitId, rejectedFiles, bronze: new Map(Array.from(bronze.progress).filter(([key]) => own.has(key))) }
+    const ofBatch = new Map(Array.from(bronze.progress).filter(([key]) => own.has(key)))
+    const batch = { ...written, commitId, rejectedFiles, bronze: { ...bronze, progress: ofBatch } }
     const joined = yield* commitAmongOthers(batch, clean.progress, writeClean)
-    yield* KeyIndex.add(connection, clean.metadata.tableUuid, cleanRows, Progress.position(joined.progress))
+    yield* KeyIndex.add(connection, clean, cleanRows, Progress.position(joined.progress))
     yield* StageMetrics.counted("silver", joined.counts, waiting)
     return "advanced" satisfies Outcome
   }).pipe(

@@ -6,6 +6,7 @@ import { telemetryClean, telemetryRaw } from "@voltlake/domain/Tables"
 import * as Action from "@voltlake/iceberg/Action"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
+import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import * as MemoryCatalog from "@voltlake/iceberg/MemoryCatalog"
 import { commitIdKey, positionKey, positionTag } from "@voltlake/iceberg/Snapshot"
 import { currentSchema, currentSnapshot, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
@@ -96,6 +97,9 @@ describe("a snapshot of another engine on bronze", () => {
         expect(currentSnapshot(after)!.summary).toMatchObject({ [positionKey]: position, engine: "x", operation: work.operation })
         expect(currentSnapshot(after)!.summary[commitIdKey]).not.toMatch(/^ours/)
         expect(after.refs[positionTag]!.snapshotId).toBe(snapshot.snapshotId)
+        // Whoever removes rows is named until that is acknowledged.
+        const named = work.operation === "replace" ? [] : [snapshot.snapshotId]
+        expect(ForeignRemoval.unacknowledged(after).map(({ snapshotId }) => snapshotId)).toEqual(named)
       }).pipe(Effect.provide(parts)))
   }
 

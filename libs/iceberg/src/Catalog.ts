@@ -113,6 +113,12 @@ export interface PropertiesChange {
 }
 
 /**
+ * A turn to commit to these tables, until the scope closes. Where nobody is in line for any of them it is had at once, and gets in nobody's way; who
+ * `hasLost` to others gets in line whatever there is. Politeness only: it never fails, ends after some seconds, and may be had by several at once.
+ */
+export type CommitTurn = (tables: ReadonlyArray<TableIdentifier>, hasLost: boolean) => Effect.Effect<void, never, Scope.Scope>
+
+/**
  * Guarantees: `swap` happens whole or not at all, is durable when it returns, and succeeds for exactly one of many that expect the same location;
  * a commit id that `retire` has answered for never becomes visible afterwards.
  * Not guaranteed: that a failed change had no effect (see `CatalogError.outcome`), nor that a listener hears of every swap.
@@ -149,6 +155,8 @@ export class Catalog extends Context.Tag("@voltlake/iceberg/Catalog")<Catalog, {
   ) => Effect.Effect<void, TableNotFound | TableAlreadyExists | CatalogError>
   /** Moves every table of the swap, in name order, with the heads that are given, and wakes listeners with the tables' names. */
   readonly swap: (swap: Swap) => Effect.Effect<void, CommitConflict | CommitRetired | CatalogError>
+  /** Lets committers in several processes come through one after the other: of those that only swap, the faster one would win every time. */
+  readonly turn: CommitTurn
   readonly heads: Effect.Effect<ReadonlyArray<TableHead>, CatalogError>
   /** How often a swap found that the table had been rewound: what was derived from it before the last time is to be derived anew. */
   readonly epoch: (table: TableIdentifier) => Effect.Effect<number, CatalogError>

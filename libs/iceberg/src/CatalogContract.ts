@@ -1,6 +1,6 @@
 /** What every catalog does. Run over each adapter; a test's tables have names of their own, since adapters may share a database. */
 import { expect, layer } from "@effect/vitest"
-import { Effect, Either, type Layer } from "effect"
+import { Duration, Effect, Either, Exit, Fiber, type Layer, Scope } from "effect"
 import type { Swap, TableSwap } from "./Catalog.ts"
 import { Catalog } from "./Catalog.ts"
 import * as TableIdentifier from "./TableIdentifier.ts"
@@ -208,4 +208,39 @@ export const contract = <E>(name: string, catalog: Layer.Layer<Catalog, E>) =>
         yield* catalog.createTable(b, "again")
         expect(yield* catalog.metadataLocation(b)).toBe("again")
       }))
+
+    it.effect("gives turns one after the other to those in line, which others then get into", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("turns")
+        const [b, a] = tables("turns")
+        const happened: Array<string> = []
+        const note = (what: string) => Effect.sync(() => void happened.push(what))
+        const holder = yield* Scope.make()
+        yield* Scope.extend(catalog.turn([a, b], true), holder)
+        const waiting = yield* Effect.forEach([[a], [b], [b, a]], (asked, index) =>
+          Effect.fork(Effect.scoped(Effect.zipRight(catalog.turn(asked, index === 1), note("had its turn")))))
+        yield* Effect.scoped(catalog.turn([TableIdentifier.make("turns", "other")], false))
+        yield* Effect.sleep("300 millis")
+        yield* note("the holder is done")
+        yield* Scope.close(holder, Exit.void)
+        yield* Fiber.joinAll(waiting)
+        expect(happened).toEqual(["the holder is done", "had its turn", "had its turn", "had its turn"])
+      }))
+
+    it.effect("keeps nobody waiting where nobody is in line", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("free")
+        const all = Effect.scoped(Effect.forEach([1, 2, 3], () => catalog.turn(tables("free"), false)))
+        const [took] = yield* Effect.timed(all)
+        expect(Duration.toMillis(took)).toBeLessThan(1000)
+      }))
+
+    it.effect("lets those go on whose turn does not come", () =>
+      Effect.gen(function*() {
+        const catalog = yield* create("frozen")
+        yield* catalog.turn(tables("frozen"), true)
+        const [took] = yield* Effect.timed(Effect.scoped(catalog.turn(tables("frozen"), true)))
+        expect(Duration.toMillis(took)).toBeGreaterThan(1000)
+        expect(Duration.toMillis(took)).toBeLessThan(8000)
+      }).pipe(Effect.scoped), 20_000)
   })

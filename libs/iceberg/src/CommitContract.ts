@@ -3,7 +3,7 @@ import { expect, layer } from "@effect/vitest"
 import { Data, Effect, Either, Layer } from "effect"
 import type { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import * as Action from "./Action.ts"
-import type { Catalog } from "./Catalog.ts"
+import { Catalog } from "./Catalog.ts"
 import * as Scan from "./Scan.ts"
 import { commitId as commitIdOf } from "./Snapshot.ts"
 import * as TableIdentifier from "./TableIdentifier.ts"
@@ -144,4 +144,33 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         expect(outcomes.filter(Either.isLeft).map(({ left }) => left)).toEqual([new Taken({ at: "1" })])
         expect(yield* filesOf(one!)).toHaveLength(1)
       }))
+
+    it.effect("comes through although another process commits without a pause, and faster", () =>
+      Effect.gen(function*() {
+        const [one] = yield* create("unfair")
+        let [others, attempts] = [0, 0]
+        const faster = Effect.suspend(() => Transaction.commit({ commitId: `fast-${others++}`, changes: [Fixture.adding(one!, [])] })).pipe(
+          Effect.forever,
+          inProcess
+        )
+        const catalog = yield* Catalog
+        const slowSwap = Catalog.of({
+          ...catalog,
+          swap: (swap) =>
+            Effect.suspend(() => {
+              const before = others
+              attempts++
+              // Only until it has its turn: then nobody else swaps.
+              return Effect.repeat(Effect.sleep("5 millis"), { until: () => others > before + 1, times: 40 })
+            }).pipe(Effect.zipRight(catalog.swap(swap)))
+        })
+        const slower = Transaction.commit({ commitId: "slow", changes: [Fixture.adding(one!, [Fixture.fakeFile("slow")])] }).pipe(
+          inProcess,
+          Effect.provideService(Catalog, slowSwap)
+        )
+        yield* Effect.raceFirst(slower, faster)
+        expect(attempts).toBeLessThanOrEqual(5)
+        expect(others).toBeGreaterThan(3)
+        expect(yield* filesOf(one!)).toEqual(paths(["slow"]))
+      }), 30_000)
   })

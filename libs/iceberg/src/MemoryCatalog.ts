@@ -1,5 +1,5 @@
 /** A catalog in memory, for tests. Every operation is one synchronous step, so that each is atomic. */
-import { Clock, Effect, Either, Layer } from "effect"
+import { Clock, Duration, Effect, Either, Layer } from "effect"
 import * as Position from "@voltlake/domain/Position"
 import type { Properties, Swap, TableHead } from "./Catalog.ts"
 import {
@@ -24,7 +24,33 @@ interface State {
   readonly retired: Set<string>
   /** When each began. */
   readonly leases: Set<{ readonly sinceMs: number }>
+  readonly lines: Map<string, Line>
 }
+
+/** Those who have their turn at a table, or wait for it. */
+interface Line {
+  readonly turn: Effect.Semaphore
+  length: number
+}
+
+const lineOf = (state: State, name: string): Line => {
+  const line = state.lines.get(name) ?? { turn: Effect.unsafeMakeSemaphore(1), length: 0 }
+  state.lines.set(name, line)
+  return line
+}
+
+const turnWaitMax = Duration.seconds(5)
+
+const waitFor = Effect.fnUntraced(function*(line: Line) {
+  yield* Effect.acquireRelease(Effect.sync(() => line.length++), () => Effect.sync(() => line.length--))
+  yield* Effect.acquireRelease(Effect.interruptible(line.turn.take(1)), () => line.turn.release(1)).pipe(Effect.timeoutOption(turnWaitMax))
+})
+
+const turnIn = (state: State, tables: ReadonlyArray<TableIdentifier.TableIdentifier>, hasLost: boolean) =>
+  Effect.suspend(() => {
+    const lines = Array.from(new Set(tables.map(TableIdentifier.render))).sort().map((name) => lineOf(state, name))
+    return hasLost || lines.some(({ length }) => length > 0) ? Effect.forEach(lines, waitFor, { discard: true }) : Effect.void
+  })
 
 const unreference = (state: State, locations: ReadonlyArray<string>, nowMs: number): void => {
   for (const location of locations) if (!state.unreferencedSinceMs.has(location)) state.unreferencedSinceMs.set(location, nowMs)
@@ -99,7 +125,8 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
     epochs: new Map(),
     unreferencedSinceMs: new Map(),
     retired: new Set(),
-    leases: new Set()
+    leases: new Set(),
+    lines: new Map()
   }
   return {
     createNamespace: (namespace) =>
@@ -142,6 +169,7 @@ export const make: Effect.Effect<typeof Catalog.Service> = Effect.sync(() => {
       Effect.zipWith(take(state, table), Clock.currentTimeMillis, (_, nowMs) => unreference(state, unreferenced, nowMs)),
     renameTable: (from, to) => rename(state, from, to),
     swap: (swap) => Effect.flatMap(Clock.currentTimeMillis, (nowMs) => swapIn(state, swap, nowMs)),
+    turn: (tables, hasLost) => turnIn(state, tables, hasLost),
     heads: Effect.sync(() => Array.from(state.heads.values())),
     epoch: (table) => Effect.sync(() => state.epochs.get(TableIdentifier.render(table)) ?? 0),
     retire: (commitIds) => Effect.sync(() => commitIds.forEach((id) => state.retired.add(id))),

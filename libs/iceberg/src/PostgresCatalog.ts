@@ -8,6 +8,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import { SqlError as SqlErrorClass } from "@effect/sql/SqlError"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { Duration, Effect, Layer, Schedule } from "effect"
+import { PostgresUrl } from "@voltlake/postgres/PostgresUrl"
 import { faultOf } from "@voltlake/postgres/SqlFault"
 import { CommitUnknown, transaction as inTransaction } from "@voltlake/postgres/Transaction"
 import type { Properties, PropertiesChange, Swap, TableHead, TableSwap } from "./Catalog.ts"
@@ -25,6 +26,7 @@ import {
   TableNotFound
 } from "./Catalog.ts"
 import * as RandomId from "./internal/RandomId.ts"
+import * as PostgresTurn from "./PostgresTurn.ts"
 import * as TableIdentifier from "./TableIdentifier.ts"
 
 /** The catalog's name, under which other engines open it. */
@@ -331,7 +333,7 @@ const retire = (sql: SqlClient, commitIds: ReadonlyArray<string>) =>
       transaction(sql, "retire")
     ), { discard: true })
 
-export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Effect.map(SqlClient, (sql) =>
+export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient | PostgresUrl> = Effect.map(Effect.all([SqlClient, PostgresUrl]), ([sql, url]) =>
   Catalog.of({
     createNamespace: Effect.fn("PostgresCatalog.createNamespace")((namespace: string) =>
       sql`
@@ -374,6 +376,7 @@ export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Eff
       createTable(sql, table, location)
     ),
     swap: Effect.fn("PostgresCatalog.swap")((swap: Swap) => swapAll(sql, swap)),
+    turn: PostgresTurn.make(sql, url),
     heads: heads(sql),
     epoch: Effect.fn("PostgresCatalog.epoch")((table: TableIdentifier.TableIdentifier) =>
       sql<{ readonly epoch: number }>`
@@ -405,4 +408,4 @@ export const make: Effect.Effect<typeof Catalog.Service, never, SqlClient> = Eff
   }))
 
 /** Needs a database in which {@link migrate} has run. */
-export const layer: Layer.Layer<Catalog, never, SqlClient> = Layer.effect(Catalog, make)
+export const layer: Layer.Layer<Catalog, never, SqlClient | PostgresUrl> = Layer.effect(Catalog, make)

@@ -71,9 +71,14 @@ export type CommitError =
   | TableWriteError
   | UpdateRefused
 
+/** A commit that has lost so often gets in line for its turn; most that lose once come through the next time. */
+const lossesUntilInLine = 3
+/** Those who were already at it when a turn began are in its way once, other engines at any time. */
+const attemptsInTurn = 5
+
 /**
  * After a conflict the pause is short, since somebody else has just finished; longer ones would leave the table to whoever was faster once. So many
- * attempts, since among busy processes the slowest wins only now and then.
+ * attempts, since other engines give no turns.
  */
 const afterConflict = Schedule.exponential("2 millis", 1.3).pipe(
   Schedule.union(Schedule.spaced("50 millis")),
@@ -106,6 +111,8 @@ interface Ledger {
   /** Those of them that stand in the store. */
   readonly written: Set<string>
   readonly unresolved: Array<Unresolved>
+  /** Attempts that others were faster than. */
+  losses: number
 }
 
 /** Somebody else was faster, in the catalog or with a file of that name. */
@@ -263,7 +270,23 @@ const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
     const committed = asCommitted(staged)
     yield* discardLosers(ledger, committed, swaps.map((swap) => swap.next))
     return { tables: committed, wasCommitted: false }
-  }).pipe((whole) => Effect.flatMap(Tables, (tables) => tables.alone(request.changes.map(({ table }) => table), whole)))
+  }).pipe(
+    Effect.tapError((error) => Effect.sync(() => {
+      if (isConflict(error)) ledger.losses++
+    }))
+  )
+
+/** First among this process's commits, then among those of all processes. Who has stood in line tries again at once when somebody gets in its way. */
+const attempts = <E>(request: CommitRequest<E>, ledger: Ledger) =>
+  Effect.gen(function*() {
+    const asked = request.changes.map(({ table }) => table)
+    const isInLine = ledger.losses >= lossesUntilInLine
+    const inTurn = Effect.flatMap(Catalog, (catalog) => catalog.turn(asked, isInLine)).pipe(
+      Effect.zipRight(Effect.retry(attempt(request, ledger), { times: isInLine ? attemptsInTurn - 1 : 0, while: isConflict })),
+      Effect.scoped
+    )
+    return yield* (yield* Tables).alone(asked, inTurn)
+  })
 
 /** Whatever stopped the last attempt: while an earlier one is unresolved, so is the commit. */
 const finalError = (error: CommitError, ledger: Ledger): CommitError =>
@@ -282,8 +305,8 @@ export const commit = Effect.fn("Transaction.commit")(function*<E>(
 ): Effect.fn.Return<CommitResult, E | CommitError, Catalog | Tables | TableFiles> {
   yield* Effect.annotateCurrentSpan("commitId", request.commitId)
   invariant(request.changes.length > 0, "a commit changes a table")
-  const ledger: Ledger = { added: new Map(), begun: new Set(), written: new Set(), unresolved: [] }
-  return yield* attempt(request, ledger).pipe(
+  const ledger: Ledger = { added: new Map(), begun: new Set(), written: new Set(), unresolved: [], losses: 0 }
+  return yield* attempts(request, ledger).pipe(
     Effect.tapError((error) =>
       isConflict(error) || isPassing(error)
         ? Effect.logDebug("commit did not come through, retrying").pipe(

@@ -8,6 +8,8 @@ import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
+import * as Compaction from "@voltlake/maintenance/Compaction"
+import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as S3Settings from "@voltlake/object-store/S3Settings"
 import * as Logs from "@voltlake/observability/Logs"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
@@ -41,6 +43,10 @@ export const sections: ReadonlyArray<Section> = [
   { title: "Bronze", text: "From the log to `bronze.telemetry_raw`.", configs: [Bronze.settingsConfig] },
   { title: "Silver", text: "From bronze to `silver.telemetry_clean` and `silver.telemetry_rejected`.", configs: [Silver.settingsConfig] },
   { title: "Gold", text: "From silver to PostgreSQL.", configs: [Gold.settingsConfig] },
-  { title: "Maintenance", text: "Runs in `voltlake start`.", configs: [Cleaner.settingsConfig] },
+  {
+    title: "Maintenance",
+    text: "By whichever process of a stage does it: the same for all of them.",
+    configs: [Cleaner.settingsConfig, Compaction.settingsConfig, DayRetention.settingsConfig]
+  },
   { title: "Engine", text: "DuckDB, one in every process.", configs: [DuckDbQueryEngine.settingsConfig] }
 ]

@@ -14,7 +14,7 @@ export class StageStatus extends Schema.Class<StageStatus>("StageStatus")({
   state: Schema.Literal("running", "waiting", "standby", "stopped", "unknown"),
   /** Why it waits or stopped; empty while it runs. */
   reason: Schema.String,
-  /** Rows that the stage has written since the lake began: records in the log, rows in bronze and silver, events in gold. */
+  /** By the counters: records of the log since it began, rows that are in bronze and silver, events in gold. */
   rows: Count,
   /** Offsets of its source that it has not read yet. */
   lag: Count,

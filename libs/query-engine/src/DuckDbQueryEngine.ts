@@ -229,7 +229,7 @@ const makeConnection = (connection: DuckDBConnection): Connection => {
           const { right } = parsed
           if (right.error) return new QueryError({ sql: cut(sql), reason: right.error_message })
           return right.statements.length === 1
-            ? Effect.succeed({ tables: tablesIn(right.statements) })
+            ? Effect.succeed({ tables: tablesIn(right.statements), tree: right.statements[0] })
             : new QueryError({ sql: cut(sql), reason: `one statement is wanted, these are ${right.statements.length}` })
         })
       )

@@ -62,9 +62,9 @@ export interface Connection {
   readonly append: (table: string, rowCount: number, columns: ReadonlyArray<AppendColumn>) => Effect.Effect<void, QueryError>
   /**
    * Looks at a statement without running it. Fails unless it is one statement that only reads (EXPLAIN of one counts), by the engine's own parser.
-   * `tables` are the names that it reads, qualified where it qualifies them, whether they are there or not.
+   * `tables` are the names that it reads, qualified where it qualifies them, whether they are there or not. `tree` is what the parser made of it.
    */
-  readonly readStatement: (sql: string) => Effect.Effect<{ readonly tables: ReadonlyArray<string> }, QueryError>
+  readonly readStatement: (sql: string) => Effect.Effect<{ readonly tables: ReadonlyArray<string>; readonly tree: unknown }, QueryError>
 }
 
 /** Guarantees: memory and threads are bounded by configuration; what exceeds them is spilled to the temporary folder. Connections are independent. */

@@ -150,6 +150,8 @@ export const contract = <E>(name: string, parts: Layer.Layer<Catalog | ObjectSto
         const [one] = yield* create("unfair")
         let [others, attempts] = [0, 0]
         const faster = Effect.suspend(() => Transaction.commit({ commitId: `fast-${others++}`, changes: [Fixture.adding(one!, [])] })).pipe(
+          // In memory nothing else makes it give way to timers.
+          Effect.delay("1 millis"),
           Effect.forever,
           inProcess
         )

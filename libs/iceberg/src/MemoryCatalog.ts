@@ -43,13 +43,13 @@ const turnWaitMax = Duration.seconds(5)
 
 const waitFor = Effect.fnUntraced(function*(line: Line) {
   yield* Effect.acquireRelease(Effect.sync(() => line.length++), () => Effect.sync(() => line.length--))
-  yield* Effect.acquireRelease(Effect.interruptible(line.turn.take(1)), () => line.turn.release(1)).pipe(Effect.timeoutOption(turnWaitMax))
+  yield* Effect.acquireRelease(Effect.interruptible(line.turn.take(1)), () => line.turn.release(1))
 })
 
 const turnIn = (state: State, tables: ReadonlyArray<TableIdentifier.TableIdentifier>, hasLost: boolean) =>
   Effect.suspend(() => {
     const lines = Array.from(new Set(tables.map(TableIdentifier.render))).sort().map((name) => lineOf(state, name))
-    return hasLost || lines.some(({ length }) => length > 0) ? Effect.forEach(lines, waitFor, { discard: true }) : Effect.void
+    return hasLost || lines.some(({ length }) => length > 0) ? Effect.asVoid(Effect.timeoutOption(Effect.forEach(lines, waitFor), turnWaitMax)) : Effect.void
   })
 
 const unreference = (state: State, locations: ReadonlyArray<string>, nowMs: number): void => {

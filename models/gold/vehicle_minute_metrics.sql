@@ -6,7 +6,7 @@
 -- refresh: live
 -- test: event_count > 0
 -- test: speed_count <= event_count
--- column avg_speed_mph: Over the events that have a speed
+-- column avg_speed_mph: Over the events that have a speed: the nearest double to the sum, divided by the count
 -- column max_speed_mph: The highest
 -- column min_battery_percent: The lowest
 -- column event_count: Events, with a speed or without

@@ -2,8 +2,7 @@
  * Gold's values, reduced to a digest a day on both sides: what PostgreSQL holds, and what a recomputation over silver gives. Equal digests mean equal
  * values but for changes that cancel out. What crosses JavaScript are some numbers a day, whatever the tables' size.
  *
- * Doubles are compared by the sum of floor(value × 1000), which both engines compute alike. Minutes with a speed of 10¹⁵ and more are left out of the
- * sums of speeds: DuckDB's decimals do not hold them.
+ * Doubles are compared by the sum of floor(value × 1000), which both engines compute alike.
  */
 import type { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
@@ -20,19 +19,19 @@ const thousandths = (column: string, type: string) => `coalesce(sum(floor(least(
 
 const pgMinutes = (table: string, events: string, maxSpeed: string, minBattery: string) => `
   SELECT (extract(epoch FROM date_trunc('day', minute_ts)) * 1000000)::bigint::text AS key, concat_ws(' ', count(*), sum(${events}), sum(speed_count),
-    trunc(coalesce(sum(speed_sum) FILTER (WHERE speed_sum < ${summableMax}), 0) * 1000000),
+    trunc(coalesce(sum(speed_sum), 0) * 1000000),
     ${maxSpeed === "" ? "0" : thousandths(maxSpeed, "numeric")}, ${thousandths(minBattery, "numeric")}) AS digest
   FROM ${table} GROUP BY 1`
 
 const engineMinutes = (rows: string, key: string, maxSpeed: boolean) => `
   WITH minutes AS (
-    SELECT ${key} date_trunc('minute', event_ts::TIMESTAMP) AS minute_ts, count(*) AS events, count(speed_mph) AS speeds,
+    SELECT ${key} date_trunc('minute', event_ts::TIMESTAMP) AS minute_ts, count(*) AS events, count(*) FILTER (speed_mph < ${summableMax}) AS speeds,
       sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}) AS speed_sum, max(speed_mph) AS max_speed,
       min(battery_percent) AS min_battery
     FROM ${rows} GROUP BY ALL
   )
   SELECT epoch_us(date_trunc('day', minute_ts))::VARCHAR AS key, concat_ws(' ', count(*), sum(events), sum(speeds),
-    replace(coalesce(sum(speed_sum) FILTER (coalesce(max_speed, 0) < ${summableMax} AND speed_sum < ${summableMax}), 0)::VARCHAR, '.', ''),
+    replace(coalesce(sum(speed_sum), 0)::DECIMAL(38, 6)::VARCHAR, '.', ''),
     ${maxSpeed ? thousandths("max_speed", "HUGEINT") : "0"}, ${thousandths("min_battery", "HUGEINT")}) AS digest
   FROM minutes GROUP BY 1`
 

@@ -23,7 +23,7 @@ from .tables import Progress, parse_progress
 _MINUTE = 60_000_000
 #: Sums of so great speeds are made one by one: they and their sums would not fit 64-bit integers.
 _SMALL = 1e6
-#: From here on speeds are summed as they are written, below as decimals of six digits.
+#: From here on speeds are left out of sums and averages; below they are summed as decimals of six digits.
 _SUMMABLE = 1e15
 _EXACT = Context(prec=400, rounding=ROUND_HALF_UP)
 
@@ -88,9 +88,6 @@ def read(postgres_url: str) -> Gold:
 
 def speed_micros(speed: float) -> tuple[Decimal, Decimal]:
     """Least and greatest millionths that a speed may count for. They differ only where six digits cut it in the middle."""
-    if speed >= _SUMMABLE:
-        exact = _EXACT.multiply(Decimal(repr(speed)), 1_000_000)
-        return exact, exact
     exact = _EXACT.multiply(Decimal(speed), 1_000_000)
     doubt = Decimal(1e-9 + math.ulp(speed * 1e6))
     floor = [_EXACT.add(exact, shift).to_integral_value("ROUND_FLOOR") for shift in (Decimal("0.5") - doubt, Decimal("0.5") + doubt)]
@@ -147,7 +144,7 @@ def _minutes(events: _Events, vehicles: np.ndarray, names: list[str]) -> dict[tu
     vehicles, minute = vehicles[order], minute[order]
     starts = np.flatnonzero(np.concatenate([[True], (vehicles[1:] != vehicles[:-1]) | (minute[1:] != minute[:-1])]))
     speed, battery = events.signals["speed_mph"][order], events.signals["battery_percent"][order]
-    has_speed = ~np.isnan(speed)
+    has_speed = ~np.isnan(speed) & (speed < _SUMMABLE)
     small = np.where(has_speed & (speed < _SMALL), speed, 0.0)
     millionths, doubt = small * 1e6, 1e-9 + np.spacing(small * 1e6)
     sums = [np.add.reduceat(np.floor(millionths + 0.5 + shift).astype(np.int64), starts).tolist() for shift in (-doubt, doubt)]

@@ -37,9 +37,7 @@ const decimal = (value: bigint) => `${value / 1_000_000n}.${String(value % 1_000
 
 const averageOf = (sum: bigint, count: bigint) => {
   if (count === 0n) return null
-  if (sum < 10n ** 15n) return Number(decimal(sum)) / Number(count)
-  const quotient = (sum * 10n ** 30n) / count
-  return Number(`${quotient}e-36`)
+  return Number(decimal(sum)) / Number(count)
 }
 
 /** Recomputed from all of silver at once, speeds as text and summed here. */
@@ -47,8 +45,8 @@ const recomputed = (perVehicle: boolean) =>
   Effect.map(
     query(({ clean }) => `
       SELECT ${perVehicle ? "vehicle_id" : "'fleet'"} AS vehicle, epoch_us(time_bucket(INTERVAL 1 MINUTE, event_ts, TIMESTAMPTZ '0001-01-01 00:00:00+00')) AS minute,
-        count(*) AS events, count(speed_mph) AS speeds, max(speed_mph) AS max, min(battery_percent) AS battery,
-        coalesce(string_agg(CASE WHEN speed_mph < 1e15 THEN speed_mph::DECIMAL(38, 6)::VARCHAR ELSE speed_mph::VARCHAR END, ' '), '') AS all_speeds
+        count(*) AS events, count(*) FILTER (speed_mph < 1e15) AS speeds, max(speed_mph) AS max, min(battery_percent) AS battery,
+        coalesce(string_agg(CASE WHEN speed_mph < 1e15 THEN speed_mph::DECIMAL(38, 6)::VARCHAR END, ' '), '') AS all_speeds
       FROM ${clean} GROUP BY 1, 2 ORDER BY 1, 2`),
     (rows) =>
       rows.map((row): Minute => {

@@ -112,7 +112,8 @@ const socDistribution = (rows: ReadonlyArray<Row>) =>
   [...new Set(rows.map(({ us }) => floor(us, minute)))].flatMap((at) => {
     const last = new Map<string, Row>()
     for (const row of rows) if (row.battery !== null && row.us < at + minute) last.set(row.vehicle, row)
-    const bands = Array.from(last.values()).filter(({ us }) => floor(us, minute) >= at - 60n * minute).map(({ battery }) => Math.min(Math.floor(battery! / 10), 9))
+    const counting = Array.from(last.values()).filter(({ us }) => floor(us, minute) >= at - 60n * minute)
+    const bands = counting.map(({ battery }) => Math.min(Math.floor(battery! / 10), 9))
     return Array.from(grouped(bands, (band) => band), ([band, vehicles]) => `${at} ${band} ${vehicles.length}`)
   }).sort()
 

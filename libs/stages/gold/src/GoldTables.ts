@@ -2,8 +2,7 @@
  * Gold in PostgreSQL: the demonstration stack's two minute tables by its names and columns, what merging needs beside them, the latest value of
  * every signal, and gold's own position.
  *
- * Sums are `numeric`, so that they do not depend on the order of events; `avg_…` is generated from sum and count in one place. Where the sum is
- * below 10⁹ the division is one of doubles, which any engine repeats to the last digit.
+ * Sums are `numeric`, so that they do not depend on the order of events; `avg_…` is generated from sum and count in one place.
  */
 import { fromSql } from "@voltlake/postgres/Migrations"
 
@@ -59,8 +58,14 @@ COMMENT ON TABLE lake.gold_progress IS 'How far gold has read silver, moved in t
 INSERT INTO lake.gold_progress (progress) VALUES ('{}');
 `
 
+/** The nearest double to the sum, divided as doubles: which every engine does alike. */
+const averageOfDoubles = "CASE WHEN speed_count > 0 THEN speed_sum::double precision / speed_count END"
+
 export const migrations = [
   fromSql("gold/create-minute-metrics", tables),
   fromSql("gold/silver-epoch", "ALTER TABLE lake.gold_progress ADD COLUMN silver_epoch integer NOT NULL DEFAULT 0"),
+  fromSql("gold/averages-of-doubles", `
+    ALTER TABLE gold_vehicle_minute_metrics ALTER COLUMN avg_speed_mph SET EXPRESSION AS (${averageOfDoubles});
+    ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet SET EXPRESSION AS (${averageOfDoubles})`),
   fromSql("gold/silver-removal", "ALTER TABLE lake.gold_progress ADD COLUMN silver_removal text NOT NULL DEFAULT ''")
 ]

@@ -4,8 +4,8 @@
  */
 import { signals } from "@voltlake/domain/TelemetryEvent"
 
-// Below this a speed is summed as decimal(38,6): 10^15 rows of it fit. Greater ones are no speeds, yet no rule forbids them: their texts go
-// to PostgreSQL, whose numeric holds any of them. The cast is tried, since it is made before the filter is asked.
+// Below this a speed is summed as decimal(38,6): 10^15 rows of it fit. Greater ones are no speeds, yet no rule forbids them: they are left out of sum and
+// average, and are the greatest speed all the same. The cast is tried, since it is made before the filter is asked.
 const summableMax = "1e15"
 
 /** Rows sent in one statement. */
@@ -19,8 +19,7 @@ const texts = (columns: ReadonlyArray<string>, relation: string) =>
 export const minutes = (relation: string): string =>
   `SELECT vehicle_id, epoch_us(date_trunc('minute', event_ts::TIMESTAMP)) AS minute_us, count(*) AS event_count,
     coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0) AS speed_sum,
-    list(speed_mph::VARCHAR) FILTER (speed_mph >= ${summableMax}) AS speed_huge,
-    count(speed_mph) AS speed_count, max(speed_mph) AS max_speed, min(battery_percent) AS min_battery
+    count(*) FILTER (speed_mph < ${summableMax}) AS speed_count, max(speed_mph) AS max_speed, min(battery_percent) AS min_battery
   FROM ${relation} GROUP BY vehicle_id, minute_us`
 
 // The sum goes as text: numbers in JSON are doubles to the engine once it puts them into an array.
@@ -29,17 +28,17 @@ const sentSum = "* REPLACE (speed_sum::VARCHAR AS speed_sum)"
 /** From {@link minutes} in `relation`: one text per slice of (vehicle, minute) partials. */
 export const vehicleMinutes = (relation: string): string =>
   texts(
-    ["vehicle_id", "minute_us", "event_count", "speed_sum", "speed_huge", "speed_count", "max_speed", "min_battery"],
+    ["vehicle_id", "minute_us", "event_count", "speed_sum", "speed_count", "max_speed", "min_battery"],
     `SELECT ${sentSum} FROM ${relation}`
   )
 
 /** From {@link minutes} in `relation`: the same of the whole fleet. */
 export const fleetMinutes = (relation: string): string =>
   texts(
-    ["minute_us", "event_count", "speed_sum", "speed_huge", "speed_count", "min_battery"],
+    ["minute_us", "event_count", "speed_sum", "speed_count", "min_battery"],
     `SELECT ${sentSum} FROM (
       SELECT minute_us, sum(event_count)::BIGINT AS event_count, sum(speed_sum) AS speed_sum,
-        nullif(flatten(list(speed_huge)), []) AS speed_huge, sum(speed_count)::BIGINT AS speed_count, min(min_battery) AS min_battery
+        sum(speed_count)::BIGINT AS speed_count, min(min_battery) AS min_battery
       FROM ${relation} GROUP BY minute_us)`
   )
 
@@ -61,14 +60,13 @@ export const latest = (relation: string): string =>
     ) ${signals.map(({ name }) => latestOf(name)).join(" UNION ALL ")}`
   )
 
-const hugeSum = "(SELECT coalesce(sum(huge::numeric), 0) FROM json_array_elements_text(coalesce(nullif(p.speed_huge::text, 'null'), '[]')::json) huge)"
 const toTimestamp = (column: string) => `timestamp 'epoch' + ${column} * interval '1 microsecond'`
 
 export const mergeVehicleMinutes = `
 INSERT INTO gold_vehicle_minute_metrics AS g
   (vehicle_id, minute_ts, max_speed_mph, min_battery_percent, event_count, speed_sum, speed_count)
-SELECT p.vehicle_id, ${toTimestamp("p.minute_us")}, p.max_speed, p.min_battery, p.event_count, p.speed_sum + ${hugeSum}, p.speed_count
-FROM json_to_recordset($1::json) AS p(vehicle_id text, minute_us bigint, event_count bigint, speed_sum numeric, speed_huge json,
+SELECT p.vehicle_id, ${toTimestamp("p.minute_us")}, p.max_speed, p.min_battery, p.event_count, p.speed_sum, p.speed_count
+FROM json_to_recordset($1::json) AS p(vehicle_id text, minute_us bigint, event_count bigint, speed_sum numeric,
   speed_count bigint, max_speed double precision, min_battery double precision)
 ON CONFLICT (vehicle_id, minute_ts) DO UPDATE SET
   max_speed_mph = greatest(g.max_speed_mph, excluded.max_speed_mph),
@@ -79,8 +77,8 @@ ON CONFLICT (vehicle_id, minute_ts) DO UPDATE SET
 
 export const mergeFleetMinutes = `
 INSERT INTO gold_fleet_minute_metrics AS g (minute_ts, min_battery_percent_fleet, total_events, speed_sum, speed_count)
-SELECT ${toTimestamp("p.minute_us")}, p.min_battery, p.event_count, p.speed_sum + ${hugeSum}, p.speed_count
-FROM json_to_recordset($1::json) AS p(minute_us bigint, event_count bigint, speed_sum numeric, speed_huge json, speed_count bigint,
+SELECT ${toTimestamp("p.minute_us")}, p.min_battery, p.event_count, p.speed_sum, p.speed_count
+FROM json_to_recordset($1::json) AS p(minute_us bigint, event_count bigint, speed_sum numeric, speed_count bigint,
   min_battery double precision)
 ON CONFLICT (minute_ts) DO UPDATE SET
   min_battery_percent_fleet = least(g.min_battery_percent_fleet, excluded.min_battery_percent_fleet),

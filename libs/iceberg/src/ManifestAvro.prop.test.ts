@@ -193,8 +193,35 @@ it("answers an error for every cut of a manifest and for one that is none, also 
 it("reads of a manifest exactly the entries that are wanted", () => {
   fc.assert(fc.property(fc.array(entry, { maxLength: 5 }), (entries) => {
     const written = ManifestAvro.encode({ specId: 7, content: "data", entries }, context, sync)
-    const wants = (head: ManifestAvro.EntryHead) => head.status !== "deleted" && (head.sequenceNumber ?? 0n) >= 0n
+    const wants = (head: Pick<ManifestAvro.EntryHead, "status" | "sequenceNumber">) => head.status !== "deleted" && (head.sequenceNumber ?? 0n) >= 0n
     const found = Either.getOrThrow(ManifestAvro.decode(written, spec, [schema], "m", wants)).entries
-    expect(found).toEqual(entries.filter((one) => wants({ ...one, partition: one.dataFile.partition })))
+    expect(found).toEqual(entries.filter(wants))
+  }))
+})
+
+it("shows of an entry that may be wanted the statistics of the columns that are asked for", () => {
+  fc.assert(fc.property(fc.array(entry, { maxLength: 5 }), fc.uniqueArray(fc.integer({ min: 1, max: 60 }), { maxLength: 4 }), (entries, ids) => {
+    const written = ManifestAvro.encode({ specId: 7, content: "data", entries }, context, sync)
+    const wanted = new Set(ids)
+    const seen: Array<unknown> = []
+    const decoded = ManifestAvro.decode(written, spec, [schema], "m", ({ statistics }) => seen.push(statistics(wanted)) === 0)
+    expect(Either.getOrThrow(decoded).entries).toEqual([])
+    const of = <A>(map: ReadonlyMap<number, A>) => new Map(Array.from(map).filter(([id]) => wanted.has(id)))
+    expect(seen).toEqual(entries.map(({ dataFile }) => ({
+      columnSizes: of(dataFile.columnSizes),
+      valueCounts: of(dataFile.valueCounts),
+      nullValueCounts: of(dataFile.nullValueCounts),
+      nanValueCounts: of(dataFile.nanValueCounts),
+      lowerBounds: of(dataFile.lowerBounds),
+      upperBounds: of(dataFile.upperBounds)
+    })))
+  }))
+})
+
+it("reads the paths of a manifest's files without the rest", () => {
+  fc.assert(fc.property(fc.array(entry, { maxLength: 5 }), (entries) => {
+    const written = ManifestAvro.encode({ specId: 7, content: "data", entries }, context, sync)
+    const found = Either.getOrThrow(ManifestAvro.decodePaths(written, "m"))
+    expect(found).toEqual(entries.map(({ dataFile, ...rest }) => ({ ...rest, filePath: dataFile.filePath })))
   }))
 })

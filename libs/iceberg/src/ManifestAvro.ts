@@ -2,10 +2,12 @@
  * Manifests as Avro (specification: "Manifests", "Avro" in Appendix A), format version 2. Reads by field id, so other writers' manifests too.
  */
 import { Either } from "effect"
-import type { Bounds, Counts, DataFile, EntryStatus, FileContent, ManifestEntry } from "./DataFile.ts"
+import type { DataFile, EntryStatus, FileContent, ManifestEntry } from "./DataFile.ts"
 import * as AvroContainer from "./internal/AvroContainer.ts"
 import type { Raw } from "./internal/AvroFields.ts"
 import * as Fields from "./internal/AvroFields.ts"
+import type { Statistics } from "./internal/ManifestStatistics.ts"
+import * as ManifestStatistics from "./internal/ManifestStatistics.ts"
 import { encode as encodeJson } from "./Json.ts"
 import type { Partition, PartitionSpec, PartitionValue } from "./PartitionSpec.ts"
 import { fieldTypes } from "./PartitionSpec.ts"
@@ -237,22 +239,14 @@ const fixedNames: ReadonlyArray<readonly [number, string]> = [
   [140, "sort_order_id"]
 ]
 
+/** Fields of a file's record but for the statistics. */
+const plainFileFields = fixedNames.map(([, name]) => name).filter((name) => !ManifestStatistics.isOf(name))
+
 const partitionName = (fieldId: number) => `partition_${fieldId}`
-
-const readMap = <A>(raw: Raw, name: string, read: (raw: Raw, name: string) => A): ReadonlyMap<number, A> =>
-  new Map(
-    (Fields.optional(raw, name, Fields.items) ?? []).map((pair) => {
-      const entry = pair as Raw
-      return [Fields.int(entry, "key"), read(entry, "value")] as const
-    })
-  )
-
-const counts = (raw: Raw, name: string): Counts => readMap(raw, name, Fields.long)
-const bounds = (raw: Raw, name: string): Bounds => readMap(raw, name, Fields.bytes)
 
 const readStatus = (raw: Raw): EntryStatus => statuses[Fields.int(raw, "status")] ?? "existing"
 
-const readDataFile = (raw: Raw, spec: PartitionSpec, types: ReadonlyArray<PrimitiveType>): DataFile => {
+const readDataFile = (raw: Raw, spec: PartitionSpec, types: ReadonlyArray<PrimitiveType>, statistics: Statistics): DataFile => {
   return {
     content: contents[Fields.optional(raw, "content", Fields.int) ?? 0] ?? "data",
     filePath: Fields.text(raw, "file_path"),
@@ -261,12 +255,7 @@ const readDataFile = (raw: Raw, spec: PartitionSpec, types: ReadonlyArray<Primit
     partition: readPartition(raw, spec, types),
     recordCount: Fields.long(raw, "record_count"),
     fileSizeInBytes: Fields.long(raw, "file_size_in_bytes"),
-    columnSizes: counts(raw, "column_sizes"),
-    valueCounts: counts(raw, "value_counts"),
-    nullValueCounts: counts(raw, "null_value_counts"),
-    nanValueCounts: counts(raw, "nan_value_counts"),
-    lowerBounds: bounds(raw, "lower_bounds"),
-    upperBounds: bounds(raw, "upper_bounds"),
+    ...statistics,
     keyMetadata: Fields.optional(raw, "key_metadata", Fields.bytes),
     splitOffsets: Fields.optional(raw, "split_offsets", Fields.items) as ReadonlyArray<bigint> | undefined,
     equalityIds: Fields.optional(raw, "equality_ids", Fields.items) as ReadonlyArray<number> | undefined,
@@ -280,6 +269,13 @@ export interface EntryHead {
   /** Inherited where not given. */
   readonly sequenceNumber: bigint | undefined
   readonly partition: Partition
+  /** The file's statistics of these columns only. */
+  readonly statistics: (fieldIds: ReadonlySet<number>) => Statistics
+}
+
+/** What an entry says of its file, but for what the file holds. What it inherits from the manifest is `undefined`. */
+export interface EntryPath extends Omit<ManifestEntry, "dataFile"> {
+  readonly filePath: string
 }
 
 const readPartition = (file: Raw, spec: PartitionSpec, types: ReadonlyArray<PrimitiveType>): Partition => {
@@ -287,12 +283,24 @@ const readPartition = (file: Raw, spec: PartitionSpec, types: ReadonlyArray<Prim
   return spec.fields.map((field, index) => fromAvro(partition[partitionName(field.fieldId)], types[index]))
 }
 
-const headFields = ["status", "sequence_number", "data_file"]
-
-const selection = (schema: unknown, read: (raw: Raw) => EntryHead, wants: (head: EntryHead) => boolean): AvroContainer.Selection => ({
-  schema: Fields.onlyFields(schema, headFields, (name, type) => (name === "data_file" ? Fields.onlyFields(type, ["partition"]) : type)),
-  wants: (part) => wants(read(part))
+const readEntry = (raw: Raw) => ({
+  status: readStatus(raw),
+  snapshotId: Fields.optional(raw, "snapshot_id", Fields.long),
+  sequenceNumber: Fields.optional(raw, "sequence_number", Fields.long),
+  fileSequenceNumber: Fields.optional(raw, "file_sequence_number", Fields.long)
 })
+
+const entryFields = ["status", "snapshot_id", "sequence_number", "file_sequence_number", "data_file"]
+
+/** An entry's schema with these fields of its file only. */
+const onlyOfFile = (schema: unknown, ofEntry: ReadonlyArray<string>, ofFile: ReadonlyArray<string>) =>
+  Fields.onlyFields(schema, ofEntry, (name, type) => (name === "data_file" ? Fields.onlyFields(type, ofFile) : type))
+
+const orInvalid = <A>(location: string, read: () => A): Either.Either<A, TableFileInvalid> =>
+  Either.try({
+    try: read,
+    catch: (cause) => new TableFileInvalid({ location, path: "", reason: cause instanceof Error ? cause.message : String(cause) })
+  })
 
 /**
  * The entries as they are written; what they inherit from the manifest is `undefined`. The spec is the one that the manifest list names. Only those
@@ -305,33 +313,50 @@ export const decode = (
   location: string,
   wants?: (head: EntryHead) => boolean
 ): Either.Either<ManifestContents, TableFileInvalid> =>
-  Either.try({
-    try: () => {
-      const container = AvroContainer.decode(bytes)
-      const types = fieldTypes(spec, schemas)
-      const names = new Map([
-        ...fixedNames,
-        ...spec.fields.map((field) => [field.fieldId, partitionName(field.fieldId)] as const)
-      ])
-      const schema = Fields.renameById(container.schema, names)
-      const readHead = (raw: Raw): EntryHead => ({
+  orInvalid(location, () => {
+    const container = AvroContainer.decode(bytes)
+    const types = fieldTypes(spec, schemas)
+    const names = new Map([
+      ...fixedNames,
+      ...spec.fields.map((field) => [field.fieldId, partitionName(field.fieldId)] as const)
+    ])
+    const schema = Fields.renameById(container.schema, names)
+    const type = AvroContainer.typeOf(schema)
+    const readHead = wants && AvroContainer.partReader(type, onlyOfFile(schema, ["status", "sequence_number", "data_file"], ["partition"]))
+    const readPlain = AvroContainer.partReader(type, onlyOfFile(schema, entryFields, plainFileFields))
+    const statisticsOf = ManifestStatistics.reader(schema)
+    const isWanted = (raw: Raw, block: Buffer, position: number) =>
+      wants === undefined || wants({
         status: readStatus(raw),
         sequenceNumber: Fields.optional(raw, "sequence_number", Fields.long),
-        partition: readPartition(Fields.record(raw, "data_file"), spec, types)
+        partition: readPartition(Fields.record(raw, "data_file"), spec, types),
+        statistics: (fieldIds) => statisticsOf(block, position, fieldIds)
       })
-      const records = container.records(schema, wants === undefined ? undefined : selection(schema, readHead, wants))
-      return {
-        specId: spec.specId,
-        content: container.metadata.get("content") === "deletes" ? "deletes" as const : "data" as const,
-        entries: records.map((raw): ManifestEntry => ({
-          status: readStatus(raw),
-          snapshotId: Fields.optional(raw, "snapshot_id", Fields.long),
-          sequenceNumber: Fields.optional(raw, "sequence_number", Fields.long),
-          fileSequenceNumber: Fields.optional(raw, "file_sequence_number", Fields.long),
-          dataFile: readDataFile(Fields.record(raw, "data_file"), spec, types)
-        }))
+    const entries: Array<ManifestEntry> = []
+    container.each((block, position) => {
+      if (readHead !== undefined) {
+        const head = readHead(block, position)
+        if (!isWanted(head.value, block, position)) return head.offset
       }
-    },
-    catch: (cause) =>
-      new TableFileInvalid({ location, path: "", reason: cause instanceof Error ? cause.message : String(cause) })
+      const { offset, value } = readPlain(block, position)
+      const dataFile = readDataFile(Fields.record(value, "data_file"), spec, types, statisticsOf(block, position))
+      entries.push({ ...readEntry(value), dataFile })
+      return offset
+    })
+    return { specId: spec.specId, content: container.metadata.get("content") === "deletes" ? "deletes" as const : "data" as const, entries }
+  })
+
+/** The files' paths, and what became of them. Much cheaper than all of it, in time and memory. */
+export const decodePaths = (bytes: Uint8Array, location: string): Either.Either<ReadonlyArray<EntryPath>, TableFileInvalid> =>
+  orInvalid(location, () => {
+    const container = AvroContainer.decode(bytes)
+    const schema = Fields.renameById(container.schema, new Map(fixedNames))
+    const read = AvroContainer.partReader(AvroContainer.typeOf(schema), onlyOfFile(schema, entryFields, ["file_path"]))
+    const paths: Array<EntryPath> = []
+    container.each((block, position) => {
+      const { offset, value } = read(block, position)
+      paths.push({ ...readEntry(value), filePath: Fields.text(Fields.record(value, "data_file"), "file_path") })
+      return offset
+    })
+    return paths
   })

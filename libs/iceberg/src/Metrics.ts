@@ -11,7 +11,7 @@ const isFloating = ({ type }: PrimitiveType) => type === "float" || type === "do
 
 const bound = (type: PrimitiveType, bytes: Uint8Array | undefined) => (bytes === undefined ? undefined : decode(type, bytes))
 
-const columnRange = (file: DataFile, { column, type }: Predicate): ValueRange => {
+const columnRange = (file: FileMetrics, { column, type }: Predicate): ValueRange => {
   const { id } = column.field
   const [values, nulls, nans] = [file.valueCounts.get(id), file.nullValueCounts.get(id), file.nanValueCounts.get(id)]
   return {
@@ -23,8 +23,15 @@ const columnRange = (file: DataFile, { column, type }: Predicate): ValueRange =>
   }
 }
 
+/** What is known of a file's columns. */
+export type FileMetrics = Pick<DataFile, "valueCounts" | "nullValueCounts" | "nanValueCounts" | "lowerBounds" | "upperBounds">
+
+/** Columns whose metrics the expression asks for. */
+export const columnsOf = (expression: Bound): ReadonlySet<number> =>
+  new Set("of" in expression ? expression.of.flatMap((part) => Array.from(columnsOf(part))) : [expression.column.field.id])
+
 /** Whether a file may hold a row that the expression holds of, by its columns' metrics. */
-export const fileMayHold = (expression: Bound, file: DataFile): boolean =>
+export const fileMayHold = (expression: Bound, file: FileMetrics): boolean =>
   Expression.mayHold(expression, (predicate) => Expression.mayMatch(predicate, columnRange(file, predicate)))
 
 /** The expression's tests on each field of a spec: made once for all of its manifests and files. */

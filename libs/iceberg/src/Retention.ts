@@ -3,13 +3,13 @@
  *
  * A table whose snapshots form one line, of which the oldest go, is the common case, and cheap: manifests leave a line only forward, so what the oldest
  * kept snapshot does not list, no later one does, but for manifests that a kept snapshot itself added. With several lines (tags and branches on old
- * snapshots, rollbacks) all that kept snapshots name is read and compared.
+ * snapshots, rollbacks) what kept snapshots name is read and compared.
  */
 import { Effect } from "effect"
 import type { ManifestFile } from "./DataFile.ts"
 import type { Json } from "./Json.ts"
 import type { Snapshot } from "./Snapshot.ts"
-import type { ResolvedEntry, TableReadError } from "./TableFiles.ts"
+import type { EntryPath, TableReadError } from "./TableFiles.ts"
 import { TableFiles } from "./TableFiles.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import { lineage } from "./TableMetadata.ts"
@@ -34,24 +34,16 @@ const roots = (kept: TableMetadata): ReadonlyArray<Snapshot> => {
   )
 }
 
-const readEntries = Effect.fnUntraced(function*(manifests: ReadonlyArray<ManifestFile>, metadata: TableMetadata) {
-  const files = yield* TableFiles
-  return (yield* Effect.forEach(manifests, (manifest) => files.manifest(manifest, metadata), { concurrency: manifestReadsMax })).flat()
-})
-
-const pathOf = (entry: ResolvedEntry) => entry.dataFile.filePath
-
 /** Data files that these snapshots deleted. The deleting snapshot's own manifests say so; later ones may not. */
-const deletedDataFiles = Effect.fnUntraced(function*(
-  manifests: Iterable<ManifestFile>,
-  deletedBy: ReadonlySet<bigint>,
-  metadata: TableMetadata
-) {
+const deletedDataFiles = Effect.fnUntraced(function*(manifests: Iterable<ManifestFile>, deletedBy: ReadonlySet<bigint>) {
+  const files = yield* TableFiles
   const withDeletes = Array.from(manifests).filter((manifest) =>
     manifest.deletedFilesCount > 0 && deletedBy.has(manifest.addedSnapshotId)
   )
-  const entries = yield* readEntries(withDeletes, metadata)
-  return entries.filter((entry) => entry.status === "deleted" && deletedBy.has(entry.snapshotId)).map(pathOf)
+  const deletedIn = (manifest: ManifestFile) =>
+    Effect.map(files.paths(manifest), (entries) =>
+      entries.filter((entry) => entry.status === "deleted" && deletedBy.has(entry.snapshotId)).map(({ filePath }) => filePath))
+  return (yield* Effect.forEach(withDeletes, deletedIn, { concurrency: manifestReadsMax })).flat()
 })
 
 /** Whoever sets statistics may name any file: what the table itself consists of is never given up by them. */
@@ -83,24 +75,53 @@ const alongLine = Effect.fnUntraced(function*(
     !ofRoot.has(manifest.manifestPath) && !keptIds.has(manifest.addedSnapshotId)
   )
   const deletedBy = new Set([...dropped.snapshots, root].map((snapshot) => snapshot.snapshotId))
-  const dataFiles = yield* deletedDataFiles(new Map([...dropped.manifests, ...ofRoot]).values(), deletedBy, kept)
+  const dataFiles = yield* deletedDataFiles(new Map([...dropped.manifests, ...ofRoot]).values(), deletedBy)
   return { manifests, dataFiles }
 })
 
-/** A file is live in every manifest that carries it on: it is gone with the last of them. */
+/** What is known of some files together: the greatest data sequence number and the least file sequence number. */
+interface Candidates {
+  readonly paths: Set<string>
+  newest: bigint
+  oldest: bigint
+}
+
+/**
+ * A manifest holds no live file that is older than its least data sequence number, and none that became part of the table after it was written
+ * (specification: "Sequence Numbers").
+ */
+const mayHold = (manifest: ManifestFile, { newest, oldest }: Candidates): boolean =>
+  manifest.addedFilesCount + manifest.existingFilesCount > 0 && manifest.minSequenceNumber <= newest && manifest.sequenceNumber >= oldest
+
+/**
+ * A file is live in every manifest that carries it on: it is gone with the last of them. Of the kept manifests, which may be those of a whole old table,
+ * only those are read that may carry one of the files in question, a few at a time, until none is left.
+ */
 const comparing = Effect.fnUntraced(function*(
   dropped: Dropped,
   listOf: (snapshots: ReadonlyArray<Snapshot>) => Effect.Effect<Manifests, TableReadError>,
   kept: TableMetadata
 ) {
+  const files = yield* TableFiles
   const named = yield* listOf(kept.snapshots)
   const manifests = Array.from(dropped.manifests.values()).filter((manifest) => !named.has(manifest.manifestPath))
-  const livePaths = (of: ReadonlyArray<ManifestFile>) =>
-    Effect.map(readEntries(of, kept), (entries) => new Set(entries.filter((entry) => entry.status !== "deleted").map(pathOf)))
+  const forEachLive = (of: Iterable<ManifestFile>, isRead: (manifest: ManifestFile) => boolean, see: (entry: EntryPath) => void) =>
+    Effect.forEach(of, (manifest) =>
+      Effect.suspend(() =>
+        isRead(manifest)
+          ? Effect.map(files.paths(manifest), (entries) => entries.filter(({ status }) => status !== "deleted").forEach(see))
+          : Effect.void
+      ), { concurrency: manifestReadsMax, discard: true })
   const dataFiles = Effect.gen(function*() {
-    const candidates = yield* livePaths(manifests)
-    const live = candidates.size === 0 ? candidates : yield* livePaths(Array.from(named.values()))
-    return Array.from(candidates).filter((path) => !live.has(path))
+    const candidates: Candidates = { paths: new Set(), newest: 0n, oldest: 0n }
+    yield* forEachLive(manifests, () => true, ({ filePath, fileSequenceNumber, sequenceNumber }) => {
+      if (candidates.paths.size === 0 || fileSequenceNumber < candidates.oldest) candidates.oldest = fileSequenceNumber
+      if (sequenceNumber > candidates.newest) candidates.newest = sequenceNumber
+      candidates.paths.add(filePath)
+    })
+    const mayMatter = (manifest: ManifestFile) => candidates.paths.size > 0 && mayHold(manifest, candidates)
+    yield* forEachLive(named.values(), mayMatter, ({ filePath }) => void candidates.paths.delete(filePath))
+    return Array.from(candidates.paths)
   })
   // Where a manifest is gone, what it named is not known: left to the removal of orphans.
   return { manifests, dataFiles: yield* Effect.catchTag(dataFiles, "ObjectNotFound", () => Effect.succeed([])) }

@@ -1,7 +1,8 @@
 /**
  * What a reader must fetch (specification: "Scan Planning"). Plans from metadata and manifests alone; fetching the files is the caller's.
  *
- * Manifests that cannot matter are not read, and of the others no entry is decoded whose partition or age rules it out: a plan holds what it answers.
+ * Manifests that cannot matter are not read, and of the others no entry is decoded whose partition, age or column bounds rule it out: a plan holds what
+ * it answers.
  */
 import { Effect, Either, Schema } from "effect"
 import { decode } from "./BoundsBinary.ts"
@@ -178,6 +179,8 @@ export const plan = Effect.fn("Scan.plan")(function*(
   const tableFiles = yield* TableFiles
   const manifests = snapshot === undefined ? [] : yield* tableFiles.manifestList(snapshot.manifestList)
   const filterOf = partitionFilters(metadata, bound)
+  const columns = Metrics.columnsOf(bound)
+  const isOpen = columns.size === 0 && Expr.mayHold(bound, () => true)
   const { partition: asked } = options
   const isOfPartition = (manifest: ManifestFile) =>
     asked === undefined || manifest.content === "deletes" ||
@@ -192,11 +195,13 @@ export const plan = Effect.fn("Scan.plan")(function*(
   const read = (manifest: ManifestFile) => {
     const filter = filterOf(manifest.partitionSpecId)
     const isData = manifest.content === "data"
-    const wanted = tableFiles.selected(manifest, metadata, ({ partition, sequenceNumber }) => {
+    const wanted = tableFiles.selected(manifest, metadata, ({ partition, sequenceNumber, statistics }) => {
       if (isData) tally.files.read++
       const isAsked = !isData || asked === undefined || DeleteFiles.isSamePartition(partition, asked.values)
       const mayHold = isAsked && (filter?.mayHoldPartition(partition) ?? true)
-      const cause = isData && sequenceNumber <= after ? "age" : mayHold ? undefined : "partition"
+      const byHead = isData && sequenceNumber <= after ? "age" : mayHold ? undefined : "partition"
+      const isByBounds = isData && byHead === undefined && !isOpen && !Metrics.fileMayHold(bound, statistics(columns))
+      const cause = isByBounds ? "column bounds" : byHead
       if (isData && cause !== undefined) tally.files[cause]++
       return cause === undefined
     })
@@ -209,9 +214,7 @@ export const plan = Effect.fn("Scan.plan")(function*(
     )
   const deletes = yield* readAll("deletes")
   const deletesOf = deletesFinder(metadata, deletes)
-  const candidates = yield* readAll("data")
-  const files = candidates.filter(({ file }) => Metrics.fileMayHold(bound, file))
-  tally.files["column bounds"] = candidates.length - files.length
+  const files = yield* readAll("data")
   const { read: seen, ...filesSkipped } = tally.files
   return {
     snapshot,

@@ -5,8 +5,9 @@
 import { Context, Effect, Layer, Schema } from "effect"
 import type { ObjectExists, ObjectNotFound, ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
-import type { DataFile, EntryStatus, ManifestFile } from "./DataFile.ts"
+import type { DataFile, EntryStatus, ManifestEntry, ManifestFile } from "./DataFile.ts"
 import * as BoundedCache from "./internal/BoundedCache.ts"
+import type { Statistics } from "./internal/ManifestStatistics.ts"
 import * as RandomId from "./internal/RandomId.ts"
 import * as ManifestAvro from "./ManifestAvro.ts"
 import * as ManifestListAvro from "./ManifestListAvro.ts"
@@ -47,6 +48,13 @@ export interface ResolvedEntry {
 export interface EntrySelector {
   readonly sequenceNumber: bigint
   readonly partition: Partition
+  /** The file's statistics, at least those of these columns. */
+  readonly statistics: (fieldIds: ReadonlySet<number>) => Statistics
+}
+
+/** An entry without what it says of the file's content. */
+export interface EntryPath extends Omit<ResolvedEntry, "dataFile"> {
+  readonly filePath: string
 }
 
 /** A manifest as bytes: its length is known before it is written, so that the list that names it can be written at the same time. */
@@ -75,6 +83,8 @@ export class TableFiles extends Context.Tag("@voltlake/iceberg/TableFiles")<Tabl
     metadata: TableMetadata,
     wants: (head: EntrySelector) => boolean
   ) => Effect.Effect<ReadonlyArray<ResolvedEntry>, TableReadError>
+  /** All entries, deleted ones too, without what they say of their files' content. Not remembered. */
+  readonly paths: (file: ManifestFile) => Effect.Effect<ReadonlyArray<EntryPath>, TableReadError>
   readonly putManifest: (manifest: EncodedManifest) => Effect.Effect<void, TableWriteError>
   /** Deletes what can be deleted, and does not fail: for files that nobody needs. */
   readonly discard: (locations: Iterable<string>) => Effect.Effect<void>
@@ -91,13 +101,12 @@ const manifestEntriesSmall = 400
 /** Of larger manifests as bytes, for plans that read few of their entries. */
 const manifestBytesMax = 64 * 1024 * 1024
 
-const resolve = (entries: ManifestAvro.ManifestContents["entries"], file: ManifestFile): ReadonlyArray<ResolvedEntry> =>
+const resolve = <A extends Omit<ManifestEntry, "dataFile">>(entries: ReadonlyArray<A>, file: ManifestFile) =>
   entries.map((entry) => ({
-    status: entry.status,
+    ...entry,
     snapshotId: entry.snapshotId ?? file.addedSnapshotId,
     sequenceNumber: entry.sequenceNumber ?? file.sequenceNumber,
-    fileSequenceNumber: entry.fileSequenceNumber ?? file.sequenceNumber,
-    dataFile: entry.dataFile
+    fileSequenceNumber: entry.fileSequenceNumber ?? file.sequenceNumber
   }))
 
 const make = Effect.gen(function*() {
@@ -150,13 +159,16 @@ const make = Effect.gen(function*() {
     selected: (file, metadata, wants) => {
       const entries = file.addedFilesCount + file.existingFilesCount + file.deletedFilesCount
       if (entries > manifestEntriesSmall) {
-        return readManifest(file, metadata, ({ partition, sequenceNumber, status }) =>
-          status !== "deleted" && wants({ partition, sequenceNumber: sequenceNumber ?? file.sequenceNumber }))
+        return readManifest(file, metadata, ({ partition, sequenceNumber, statistics, status }) =>
+          status !== "deleted" && wants({ partition, sequenceNumber: sequenceNumber ?? file.sequenceNumber, statistics }))
       }
       return Effect.map(manifests.get(file.manifestPath, readManifest(file, metadata)), (all) =>
-        all.filter((entry) =>
-          entry.status !== "deleted" && wants({ partition: entry.dataFile.partition, sequenceNumber: entry.sequenceNumber })))
+        all.filter(({ dataFile, sequenceNumber, status }) =>
+          status !== "deleted" && wants({ partition: dataFile.partition, sequenceNumber, statistics: () => dataFile })))
     },
+    paths: (file) =>
+      Effect.flatMap(read(file.manifestPath), (bytes) =>
+        Effect.map(ManifestAvro.decodePaths(bytes, file.manifestPath), (entries) => resolve(entries, file))),
     putManifest: ({ location, bytes }) => put(location, bytes),
     discard: (locations) =>
       Effect.forEach(

@@ -13,18 +13,16 @@ export interface Container {
   /** The writer's schema, as JSON. */
   readonly schema: unknown
   readonly metadata: ReadonlyMap<string, string>
-  /** Decodes the records by a schema that differs from the writer's in names only; those that `selection` wants, where it is given. */
-  readonly records: (schema: unknown, selection?: Selection) => ReadonlyArray<Rec>
+  /** Decodes the records by a schema that differs from the writer's in names only. */
+  readonly records: (schema: unknown) => ReadonlyArray<Rec>
+  /** Goes through the records: `read` is told where in an unpacked block one begins, and answers where it ends. */
+  readonly each: (read: (block: Buffer, position: number) => number) => void
 }
 
 type Rec = Readonly<Record<string, unknown>>
 
-/** Which records are decoded in full, by a few of their fields: the others are skipped over, which is much cheaper. */
-export interface Selection {
-  /** The schema with those fields only. */
-  readonly schema: unknown
-  readonly wants: (part: Rec) => boolean
-}
+/** Decodes a record that begins there, and says where it ends. */
+export type RecordReader = (block: Buffer, position: number) => { readonly value: Rec; readonly offset: number }
 
 /** What is wrong with a container's bytes. */
 export class AvroInvalid extends Error {}
@@ -37,7 +35,7 @@ const blockBytesMax = 512 * 1024 * 1024
 /** Most longs of a manifest are short: these are put together as numbers, which is several times faster. */
 const shortLongBytes = 6
 
-const unpackLong = (packed: Buffer): bigint => {
+export const unpackLong = (packed: Buffer): bigint => {
   if (packed.length <= shortLongBytes) {
     let value = 0
     for (let index = packed.length - 1; index >= 0; index--) value = value * 0x80 + (packed[index]! & 0x7f)
@@ -140,28 +138,34 @@ export const decode = (bytes: Uint8Array): Container => {
   return {
     schema: JSON.parse(schemaText),
     metadata,
-    records: (schema, selection) =>
-      decodeBlocks(buffer, header.offset, metadata.get("avro.codec") ?? "null", decoderOf(typeOf(schema), selection))
+    records: (schema) => {
+      const read = readerOf(typeOf(schema))
+      const out: Array<Rec> = []
+      each(buffer, header.offset, metadata, (block, position) => {
+        const { offset, value } = read(block, position)
+        out.push(value)
+        return offset
+      })
+      return out
+    },
+    each: (read) => each(buffer, header.offset, metadata, read)
   }
 }
 
-/** A record and where it ends; no value where it is not wanted. */
-type Decoder = (block: Buffer, position: number) => { readonly value: Rec | undefined; readonly offset: number }
-
-const decoderOf = (type: avro.Type, selection: Selection | undefined): Decoder => {
-  if (selection === undefined) return (block, position) => type.decode(block, position) as ReturnType<Decoder>
-  const part = typeOf(selection.schema)
-  const resolver = part.createResolver(type)
-  return (block, position) => {
-    const head = part.decode(block, position, resolver) as { readonly value: Rec; readonly offset: number }
-    if (head.offset < 0 || !selection.wants(head.value)) return { value: undefined, offset: head.offset }
-    return type.decode(block, position) as ReturnType<Decoder>
-  }
+const readerOf = (type: avro.Type, resolver?: avro.Resolver): RecordReader => (block, position) => {
+  const decoded = type.decode(block, position, resolver) as ReturnType<RecordReader>
+  if (decoded.offset < 0) throw new AvroInvalid("a record is cut off")
+  return decoded
 }
 
-const decodeBlocks = (buffer: Buffer, start: number, codec: string, decode: Decoder) => {
+/** Decodes some fields of a record of a type: `part` is its schema with those only. The others are skipped over, which is much cheaper. */
+export const partReader = (whole: avro.Type, part: unknown): RecordReader => {
+  const type = typeOf(part)
+  return readerOf(type, type.createResolver(whole))
+}
+
+const each = (buffer: Buffer, start: number, metadata: Container["metadata"], read: (block: Buffer, position: number) => number) => {
   const sync = buffer.subarray(start, start + syncLength)
-  const out: Array<Rec> = []
   let at = start + syncLength
   while (at < buffer.length) {
     const count = decodeLong(buffer, at)
@@ -169,17 +173,11 @@ const decodeBlocks = (buffer: Buffer, start: number, codec: string, decode: Deco
     const end = size.offset + size.value
     if (size.value < 0 || end + syncLength > buffer.length) throw new AvroInvalid("a block is cut off")
     if (!buffer.subarray(end, end + syncLength).equals(sync)) throw new AvroInvalid("a block's end mark is damaged")
-    const block = unpack(buffer.subarray(size.offset, end), codec)
+    const block = unpack(buffer.subarray(size.offset, end), metadata.get("avro.codec") ?? "null")
     let position = 0
-    for (let index = 0; index < count.value; index++) {
-      const record = decode(block, position)
-      if (record.offset < 0) throw new AvroInvalid("a record is cut off")
-      if (record.value !== undefined) out.push(record.value)
-      position = record.offset
-    }
+    for (let index = 0; index < count.value; index++) position = read(block, position)
     at = end + syncLength
   }
-  return out
 }
 
 const unpack = (block: Buffer, codec: string): Buffer => {

@@ -61,11 +61,29 @@ INSERT INTO lake.gold_progress (progress) VALUES ('{}');
 /** The nearest double to the sum, divided as doubles: which every engine does alike. */
 const averageOfDoubles = "CASE WHEN speed_count > 0 THEN speed_sum::double precision / speed_count END"
 
+const models = `
+CREATE TABLE lake.gold_model (
+  name text PRIMARY KEY,
+  text text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE lake.gold_model IS 'Models that operators have applied, as they wrote them; they win over those of the same name that come with Voltlake';
+
+CREATE TABLE lake.gold_model_state (
+  name text PRIMARY KEY,
+  table_uuid uuid NOT NULL,
+  published_sequence bigint,
+  compared text
+);
+COMMENT ON TABLE lake.gold_model_state IS 'Up to which snapshot of gold.<name> the table gold_<name> has its rows, and up to which silver live values were compared with it';
+`
+
 export const migrations = [
   fromSql("gold/create-minute-metrics", tables),
   fromSql("gold/silver-epoch", "ALTER TABLE lake.gold_progress ADD COLUMN silver_epoch integer NOT NULL DEFAULT 0"),
   fromSql("gold/averages-of-doubles", `
     ALTER TABLE gold_vehicle_minute_metrics ALTER COLUMN avg_speed_mph SET EXPRESSION AS (${averageOfDoubles});
     ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet SET EXPRESSION AS (${averageOfDoubles})`),
-  fromSql("gold/silver-removal", "ALTER TABLE lake.gold_progress ADD COLUMN silver_removal text NOT NULL DEFAULT ''")
+  fromSql("gold/silver-removal", "ALTER TABLE lake.gold_progress ADD COLUMN silver_removal text NOT NULL DEFAULT ''"),
+  fromSql("gold/models", models)
 ]

@@ -42,9 +42,9 @@ describe("make-env", () => {
     expect(first["VOLTLAKE_TOKEN"]).toMatch(/^[0-9a-f]{48}$/)
   })
 
-  it("makes every variable that the Compose files name, and no other", () => {
+  it("makes every variable that the Compose files name, but for those that may be empty, and no other", () => {
     run()
-    const named = new Set([main, ...overrides].flatMap((file) => Array.from(text(file).matchAll(/\$\{(\w+)/g), ([, name]) => name!)))
+    const named = new Set([main, ...overrides].flatMap((file) => Array.from(text(file).matchAll(/\$\{(\w+)(?!\w|:-\})/g), ([, name]) => name!)))
     expect(Object.keys(EnvFile.read(path)).sort()).toEqual([...named].sort())
   })
 
@@ -100,10 +100,18 @@ describe.skipIf(Either.isLeft(found))("docker-compose.yml", () => {
     }
   })
 
+  it("gives the console the tokens of other engines where there are any", async () => {
+    const tokens = { CATALOG_READ_TOKEN: "reads-0123456789", CATALOG_WRITE_TOKEN: "writes-0123456789" }
+    const without = { CATALOG_READ_TOKEN: "", CATALOG_WRITE_TOKEN: "" }
+    expect(project.services["console"]?.environment).toMatchObject(without)
+    const given = await Effect.runPromise(ComposeProject.load([main], { ...env, ...tokens }))
+    expect(given.services["console"]?.environment).toMatchObject(tokens)
+  })
+
   it("holds no secret: every setting that is one comes from .env", () => {
     for (const [name, service] of services) {
       for (const [key, value] of Object.entries(service.environment ?? {})) {
-        if (!/PASSWORD|SECRET|TOKEN|ACCESS_KEY|(^|_)URL$/.test(key)) continue
+        if (!/PASSWORD|SECRET|TOKEN|ACCESS_KEY|(^|_)URL$/.test(key) || value === "") continue
         const secret = Object.entries(env).find(([made, content]) => /(TOKEN|PASSWORD|KEY)$/.test(made) && value.includes(content))
         expect(secret, `${key} of ${name}`).toBeDefined()
       }

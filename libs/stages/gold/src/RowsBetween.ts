@@ -36,6 +36,8 @@ const engineTypes: Readonly<Record<ColumnType, string>> = {
   decimal: "DECIMAL(38, 6)"
 }
 
+export const engineType = (type: ColumnType): string => engineTypes[type]
+
 /** Texts of the relation's rows; times are microseconds since 1970, since the engines write years before the common era in different ways. */
 export const texts = (connection: Connection, columns: ReadonlyArray<ModelColumn>, relation: string) => {
   const value = ({ name, type }: ModelColumn) => (type === "timestamp" ? `epoch_us(${quoted(name)})` : quoted(name))
@@ -70,7 +72,7 @@ export const fetch = Effect.fnUntraced(function*(
   yield* connection.run("CREATE OR REPLACE TEMP TABLE gold_fetched_text (texts VARCHAR)")
   yield* connection.append("gold_fetched_text", found.length, [{ type: "varchar", at: (row) => found[row]!.texts }])
   const field = ({ name, type }: ModelColumn, index: number) =>
-    `${type === "timestamp" ? `make_timestamp((row ->> 'c${index}')::BIGINT)` : `(row ->> 'c${index}')::${engineTypes[type]}`} AS ${quoted(name)}`
+    `${type === "timestamp" ? `make_timestamp((row ->> 'c${index}')::BIGINT)` : `(row ->> 'c${index}')::${engineType(type)}`} AS ${quoted(name)}`
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${target} AS SELECT ${columns.map(field).join(", ")}
     FROM (SELECT unnest(from_json(texts, '["JSON"]')) AS row FROM gold_fetched_text); DROP TABLE gold_fetched_text`)
 })

@@ -146,9 +146,10 @@ export const removeProperties = (keys: ReadonlyArray<string>): Action<never> => 
 
 export const evolveSchema = (changes: ReadonlyArray<SchemaChange>, options?: SchemaUpdateOptions): Action<SchemaUpdateError> =>
   updates((metadata) =>
-    Either.map(SchemaUpdate.apply(metadata, changes, options), ({ lastColumnId, schema }): ReadonlyArray<TableUpdate> => [
+    Either.map(SchemaUpdate.apply(metadata, changes, options), ({ lastColumnId, properties, schema }): ReadonlyArray<TableUpdate> => [
       { action: "add-schema", schema, lastColumnId },
-      { action: "set-current-schema", schemaId: lastAdded }
+      { action: "set-current-schema", schemaId: lastAdded },
+      ...(Object.keys(properties).length === 0 ? [] : [{ action: "set-properties", updates: properties } as const])
     ])
   )
 

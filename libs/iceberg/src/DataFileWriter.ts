@@ -64,6 +64,12 @@ const dataFileLocation = (request: DataFileRequest, spec: PartitionSpec.Partitio
   return `${metadata.location}/data/${path === "" ? "" : `${path}/`}${commitId}-${index}.parquet`
 }
 
+const ownName = /\/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-\d+\.parquet$/
+
+/** Whether a data file of the table was written here, as its name says: such a file has field ids. */
+export const isWrittenHere = (metadata: TableMetadata, location: string): boolean =>
+  location.startsWith(`${metadata.location}/data/`) && ownName.test(location)
+
 /** The file with its metrics, or undefined where the query yields no rows: then there is no file. */
 export const write = Effect.fn("DataFileWriter.write")(function*(
   request: DataFileRequest

@@ -1,72 +1,13 @@
 /** Rows as the table means them, over files that DuckDB wrote: columns that changed since, and deletes of both kinds. */
 import { expect, layer } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import { rename } from "node:fs/promises"
-import { join } from "node:path"
-import * as LocalObjectStore from "@voltlake/object-store/LocalObjectStore"
+import { Effect } from "effect"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
-import { temporaryFolder } from "@voltlake/postgres/testing/TemporaryFolder"
-import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
-import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
-import type { DataFile } from "./DataFile.ts"
-import * as DataFileWriter from "./DataFileWriter.ts"
-import * as ReadSql from "./ReadSql.ts"
-import type { PlannedFile } from "./Scan.ts"
-import * as SchemaUpdate from "./SchemaUpdate.ts"
-import type { SchemaChange } from "./SchemaUpdate.ts"
-import * as Metadata from "./TableMetadata.ts"
+import type * as Metadata from "./TableMetadata.ts"
+import { evolved, layer as parts, planned, read, relation, tableOf, write, writeForeign as writeDeletes } from "./test/ReadTable.ts"
 import * as Fixture from "./test/TableFixture.ts"
 import * as Type from "./Type.ts"
 
-const parts = Layer.unwrapScoped(Effect.map(temporaryFolder, (folder) =>
-  Layer.mergeAll(
-    LocalObjectStore.layer(join(folder, "warehouse")),
-    DuckDbQueryEngine.layer(join(folder, "scratch"), { memoryLimit: "256MB", threads: 2 })
-  )))
-
-const tableAt = Effect.map(ObjectStore, (store) =>
-  Metadata.make(Fixture.definition, { tableUuid: "u", location: store.location("bronze/t"), nowMs: 1 }))
-
-const rows = (sql: string) => Effect.scoped(Effect.flatMap(QueryEngine, (engine) => Effect.flatMap(engine.connect, (connection) => connection.rows(sql))))
-
-let written = 0
-const write = (metadata: Metadata.TableMetadata, query: string) =>
-  Effect.scoped(Effect.gen(function*() {
-    const connection = yield* (yield* QueryEngine).connect
-    const target = { connection, query, metadata, specId: 0, partition: [Fixture.day], sortOrderId: 0, commitId: "c", index: ++written }
-    return (yield* DataFileWriter.write(target))!
-  }))
-
-/** A delete file of these columns. */
-const writeDeletes = (metadata: Metadata.TableMetadata, query: string, fieldIds: string, over: Partial<DataFile>) =>
-  Effect.scoped(Effect.gen(function*() {
-    const engine = yield* QueryEngine
-    const store = yield* ObjectStore
-    const connection = yield* engine.connect
-    const scratch = join(engine.scratchDir, `deletes-${++written}.parquet`)
-    const file = yield* connection.copyParquet(query, scratch, fieldIds)
-    const filePath = `${metadata.location}/data/deletes-${written}.parquet`
-    const moved = `${scratch}.moved`
-    yield* Effect.promise(() => rename(scratch, moved))
-    yield* store.putFile(store.keyOf(filePath)!, moved)
-    return { ...Fixture.fakeFile("d"), filePath, recordCount: file.rowCount, ...over }
-  }))
-
-const planned = (file: DataFile, ...deletes: ReadonlyArray<DataFile>): PlannedFile => ({
-  file,
-  sequenceNumber: 1n,
-  deletes: deletes.map((one) => ({ file: one, sequenceNumber: 2n }))
-})
-
-const evolved = (metadata: Metadata.TableMetadata, changes: ReadonlyArray<SchemaChange>) =>
-  Effect.map(SchemaUpdate.apply(metadata, changes), ({ lastColumnId, schema }) => {
-    const next = { ...schema, schemaId: metadata.schemas.length }
-    return { ...metadata, lastColumnId, schemas: [...metadata.schemas, next], currentSchemaId: next.schemaId }
-  })
-
-const read = (metadata: Metadata.TableMetadata, files: ReadonlyArray<PlannedFile>, columns: string, order: string) =>
-  Effect.scoped(Effect.flatMap(ReadSql.relation(Metadata.currentSchema(metadata), metadata, files), (relation) =>
-    rows(`SELECT ${columns} FROM ${relation} ORDER BY ${order}`)))
+const tableAt = tableOf(Fixture.definition)
 
 layer(parts, { excludeTestServices: true })("rows of planned files", (it) => {
   it.effect("finds columns by their ids: renamed, reordered, widened, added and dropped ones", () =>
@@ -135,14 +76,21 @@ layer(parts, { excludeTestServices: true })("rows of planned files", (it) => {
       const file = Fixture.fakeFile("a")
       const orc = yield* Effect.flip(read(metadata, [planned({ ...file, fileFormat: "ORC" })], "*", "1"))
       expect(orc).toMatchObject({ _tag: "ReadUnsupported", subject: file.filePath, reason: "is of the format ORC" })
-      const renamed = yield* evolved(metadata, [{ change: "rename", column: "headers.element.key", name: "k" }])
-      expect(yield* Effect.flip(read(renamed, [], "*", "1"))).toMatchObject({ _tag: "ReadUnsupported", subject: "column headers.element.key" })
-      const replaced = yield* evolved(yield* evolved(metadata, [{ change: "drop", column: "headers.element.value" }]), [
-        { change: "add", column: "headers.element.value", type: Type.string }
-      ])
-      expect(yield* Effect.flip(read(replaced, [], "*", "1"))).toMatchObject({ _tag: "ReadUnsupported", subject: "column headers.element.value" })
       expect(yield* Effect.flip(read(metadata, [planned({ ...file, filePath: "s3://elsewhere/a.parquet" })], "*", "1"))).toMatchObject({
         _tag: "LocationForeign"
       })
+    }))
+
+  it.effect("looks into no file that was written here, and into others before it takes their columns for absent", () =>
+    Effect.gen(function*() {
+      const metadata = yield* tableAt
+      const store = yield* ObjectStore
+      const file = yield* write(metadata, Fixture.rowsSql(0, 1))
+      yield* store.put(store.keyOf(file.filePath)!, new TextEncoder().encode("no Parquet at all"))
+      expect(yield* Effect.scoped(relation(metadata, [planned(file)]))).toContain("read_parquet")
+      const foreign = { ...file, filePath: `${metadata.location}/data/part-0.parquet` }
+      yield* store.put(store.keyOf(foreign.filePath)!, new TextEncoder().encode("no Parquet at all"))
+      const error = yield* Effect.flip(read(metadata, [planned(foreign)], "*", "1"))
+      expect(error).toMatchObject({ _tag: "ParquetUnreadable", location: foreign.filePath, reason: expect.stringContaining("PAR1") })
     }))
 })

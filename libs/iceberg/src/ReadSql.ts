@@ -2,20 +2,32 @@
  * DuckDB's SQL for the rows of planned files, as the table means them: columns by their field ids (renamed, reordered, widened, added since: NULL), and
  * without what delete files delete (specification: "Column Projection", "Delete Formats").
  *
- * Not done: columns within structs are found by name, since the engine finds only top-level columns by id; where one was renamed, or has the name of
- * one that was dropped, the read is refused.
- * Files without field ids are not read.
+ * The engine finds top-level columns by id, and what is within them by name. So where a column within another was renamed, or has the name of one that
+ * was dropped, the footers of the files are read, and the columns of each layout are put together by {@link ProjectSql}. So it is with files that have
+ * no ids, which the table's name mapping gives them (`NameMapping`): wherever there is one, and for files that others wrote, since the engine would take
+ * what has no ids for NULL. Files of ours in a table without such a past are read without a look at their footers.
+ *
+ * Not done: rows deleted by the value of a nested column.
  */
-import { Effect, Schema, type Scope } from "effect"
+import { Effect, Either, Schema, type Scope } from "effect"
 import { ObjectStore, type ObjectNotFound, type ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import { literal, name as quoted } from "@voltlake/query-engine/SqlText"
 import * as Column from "./Column.ts"
 import type { DataFile } from "./DataFile.ts"
+import { isWrittenHere } from "./DataFileWriter.ts"
 import type { SequencedFile } from "./DeleteFiles.ts"
+import { engineType, nothing, valueSql } from "./EngineType.ts"
+import * as FileSchema from "./FileSchema.ts"
+import * as NameMapping from "./NameMapping.ts"
+import * as ParquetFooter from "./ParquetFooter.ts"
+import type { PartitionValue } from "./PartitionSpec.ts"
+import type { ReadColumn } from "./ProjectSql.ts"
+import * as ProjectSql from "./ProjectSql.ts"
 import type { PlannedFile } from "./Scan.ts"
 import { LocationForeign } from "./TableFiles.ts"
-import type { TableMetadata } from "./TableMetadata.ts"
-import type { IcebergType, NestedField, TableSchema } from "./Type.ts"
+import { specById, type TableMetadata } from "./TableMetadata.ts"
+import type { TableSchema } from "./Type.ts"
+import { isPrimitive } from "./Type.ts"
 
 /** A file or a column of the table is of a kind that is not read: what came of it would be wrong. */
 export class ReadUnsupported extends Schema.TaggedError<ReadUnsupported>()("ReadUnsupported", {
@@ -28,41 +40,13 @@ export class ReadUnsupported extends Schema.TaggedError<ReadUnsupported>()("Read
   }
 }
 
-export type ReadError = ObjectNotFound | ObjectStoreError | LocationForeign | ReadUnsupported
-
-/** DuckDB's name of a type. */
-const engineType = (type: IcebergType): string => {
-  switch (type.type) {
-    case "boolean":
-    case "double":
-    case "float":
-    case "date":
-    case "time":
-    case "timestamp":
-    case "timestamptz":
-    case "uuid":
-      return type.type.toUpperCase()
-    case "int":
-      return "INTEGER"
-    case "long":
-      return "BIGINT"
-    case "string":
-      return "VARCHAR"
-    case "binary":
-    case "fixed":
-      return "BLOB"
-    case "decimal":
-      return `DECIMAL(${type.precision}, ${type.scale})`
-    case "list":
-      return `${engineType(type.element)}[]`
-    case "map":
-      return `MAP(${engineType(type.key)}, ${engineType(type.value)})`
-    case "struct":
-      return `STRUCT(${type.fields.map((field) => `${quoted(field.name)} ${engineType(field.type)}`).join(", ")})`
-  }
-}
-
-type ReadColumn = Pick<NestedField, "id" | "name" | "type">
+export type ReadError =
+  | ObjectNotFound
+  | ObjectStoreError
+  | LocationForeign
+  | ReadUnsupported
+  | NameMapping.NameMappingInvalid
+  | ParquetFooter.ParquetUnreadable
 
 const schemaText = (columns: ReadonlyArray<ReadColumn>): string => {
   const one = ({ id, name, type }: ReadColumn) => `${id}: {name: ${literal(name)}, type: ${literal(engineType(type))}, default_value: NULL}`
@@ -81,11 +65,25 @@ const positionColumns: ReadonlyArray<ReadColumn> = [
 /** Beside the table's own columns, so under names that no table has. */
 const fileColumn = "voltlake file"
 const equalityColumn = (id: number) => `voltlake equality ${id}`
+const partitionColumn = (id: number) => `voltlake partition ${id}`
+
+/** How the files of a read are looked at. */
+interface Reading {
+  readonly schema: TableSchema
+  readonly metadata: TableMetadata
+  readonly mapping: NameMapping.NameMapping | undefined
+  /** Whether the engine would find columns within others by wrong names. */
+  readonly byFooters: boolean
+}
 
 /** A file where the engine finds it. */
 interface LocalFile {
   readonly location: string
   readonly path: string
+  /** Undefined where the engine finds the table's columns in it by itself. */
+  readonly columns: FileSchema.FileSchema | undefined
+  /** By the id of a column by which the table was partitioned as it is: the value of every row of the file. */
+  readonly partition: ReadonlyMap<number, PartitionValue>
 }
 
 /** Data files of which the same delete files delete. */
@@ -94,31 +92,110 @@ interface Group {
   readonly deletes: ReadonlyArray<SequencedFile>
 }
 
-const groups = (files: ReadonlyArray<PlannedFile>): ReadonlyArray<Group> => {
-  const made = new Map<string, { readonly files: Array<PlannedFile>; readonly deletes: ReadonlyArray<SequencedFile> }>()
-  for (const planned of files) {
-    const key = planned.deletes.map(({ file }) => file.filePath).sort().join("\n")
-    const known = made.get(key)
-    if (known === undefined) made.set(key, { files: [planned], deletes: planned.deletes })
-    else known.files.push(planned)
+const grouped = <A>(all: ReadonlyArray<A>, key: (one: A) => string): ReadonlyArray<ReadonlyArray<A>> => {
+  const made = new Map<string, Array<A>>()
+  for (const one of all) {
+    const known = made.get(key(one))
+    if (known === undefined) made.set(key(one), [one])
+    else known.push(one)
   }
   return Array.from(made.values())
 }
 
-const localFile = Effect.fnUntraced(function*(metadata: TableMetadata, { fileFormat, filePath: location }: DataFile) {
-  if (fileFormat.toUpperCase() !== "PARQUET") {
-    return yield* new ReadUnsupported({ table: metadata.location, subject: location, reason: `is of the format ${fileFormat}` })
+const groups = (files: ReadonlyArray<PlannedFile>): ReadonlyArray<Group> =>
+  grouped(files, ({ deletes }) => deletes.map(({ file }) => file.filePath).sort().join("\n"))
+    .map((alike) => ({ files: alike, deletes: alike[0]!.deletes }))
+
+const unsupported = ({ metadata }: Reading, subject: string, reason: string) => new ReadUnsupported({ table: metadata.location, subject, reason })
+
+const remedy = `has no Iceberg field ids, and the table has no property ${NameMapping.property} that says which of its columns is which: ` +
+  "set the property (other engines do as they add such files), or have an engine that knows the columns write the file anew"
+
+const partitionOf = ({ metadata }: Reading, { partition, specId }: DataFile): LocalFile["partition"] =>
+  new Map((specById(metadata, specId)?.fields ?? []).flatMap(({ sourceId, transform }, at) =>
+    transform.type === "identity" ? [[sourceId, partition[at] ?? null] as const] : []))
+
+/** The file's columns with their ids; undefined where the engine finds the table's by itself. */
+const columnsOf = Effect.fnUntraced(function*(reading: Reading, path: string, file: DataFile, partition: LocalFile["partition"]) {
+  const { byFooters, mapping, metadata } = reading
+  if (!byFooters && mapping === undefined && isWrittenHere(metadata, file.filePath)) return undefined
+  const columns = FileSchema.ofFooter(yield* ParquetFooter.ofLocalFile(path, file.filePath))
+  if (!FileSchema.hasIds(columns)) {
+    return mapping === undefined ? yield* unsupported(reading, file.filePath, remedy) : NameMapping.apply(columns, mapping)
   }
+  const lacks = (id: number) => !columns.some((column) => column.id === id)
+  return byFooters || Array.from(partition.keys()).some(lacks) ? columns : undefined
+})
+
+const localFile = Effect.fnUntraced(function*(reading: Reading, file: DataFile) {
+  const { fileFormat, filePath: location } = file
+  if (fileFormat.toUpperCase() !== "PARQUET") return yield* unsupported(reading, location, `is of the format ${fileFormat}`)
   const store = yield* ObjectStore
   const key = store.keyOf(location)
   if (key === undefined) return yield* new LocationForeign({ location })
-  return { location, path: yield* store.localFile(key) } satisfies LocalFile
+  const path = yield* store.localFile(key)
+  // Position deletes have columns of their own.
+  if (file.content === "position-deletes") return { location, path, columns: undefined, partition: new Map() } satisfies LocalFile
+  const partition = partitionOf(reading, file)
+  return { location, path, partition, columns: yield* columnsOf(reading, path, file, partition) } satisfies LocalFile
 })
 
 const readsAtOnce = 8
 
-const localFiles = (metadata: TableMetadata, files: ReadonlyArray<SequencedFile>) =>
-  Effect.forEach(files, ({ file }) => localFile(metadata, file), { concurrency: readsAtOnce })
+const localFiles = (reading: Reading, files: ReadonlyArray<SequencedFile>) =>
+  Effect.forEach(files, ({ file }) => localFile(reading, file), { concurrency: readsAtOnce })
+
+const values = (rows: ReadonlyArray<ReadonlyArray<string>>) => `(VALUES ${rows.map((row) => `(${row.join(", ")})`).join(", ")})`
+
+/** A relation with the wanted columns of files of one layout; `withPlaces`: and of each row its file and its place there. */
+const ofLayout = (
+  reading: Reading,
+  files: ReadonlyArray<LocalFile>,
+  wanted: ReadonlyArray<ReadColumn>,
+  withPlaces: boolean
+): Either.Either<string, ReadUnsupported> => {
+  const places = withPlaces ? `, filename = ${literal(fileColumn)}, file_row_number = true` : ""
+  const paths = files.map(({ path }) => path)
+  const { columns, partition } = files[0]!
+  if (columns === undefined) return Either.right(scan(paths, wanted, places))
+  const all = new Map(Column.all({ schemaId: 0, identifierFieldIds: [], fields: wanted.map((one) => ({ ...one, required: false, doc: undefined })) })
+    .map(({ field }) => [field.id, field.type]))
+  const constants = new Set<number>()
+  const absent = (id: number) => {
+    if (!partition.has(id)) return undefined
+    constants.add(id)
+    return `parts.${quoted(partitionColumn(id))}`
+  }
+  return Either.mapBoth(ProjectSql.columns(wanted, columns, absent), {
+    onLeft: ({ column, reason }) => unsupported(reading, `column ${column} of ${files[0]!.location}`, reason),
+    onRight: (shown) => {
+      const more = withPlaces ? [`rows.${quoted(fileColumn)}`, "rows.file_row_number"] : []
+      const named = withPlaces || constants.size === 0 ? places : `, filename = ${literal(fileColumn)}`
+      const from = `read_parquet([${paths.map(literal).join(", ")}], hive_partitioning = false${named}) AS rows`
+      if (constants.size === 0) return `(SELECT ${[...shown, ...more].join(", ")} FROM ${from})`
+      const ids = Array.from(constants)
+      const value = (file: LocalFile, id: number) => {
+        const type = all.get(id)!
+        return isPrimitive(type) ? valueSql(type, file.partition.get(id) ?? null) : nothing(type)
+      }
+      const parts = values(files.map((file) => [literal(file.path), ...ids.map((id) => value(file, id))]))
+      return `(SELECT ${[...shown, ...more].join(", ")} FROM ${from}
+        JOIN ${parts} AS parts (path, ${ids.map((id) => quoted(partitionColumn(id))).join(", ")}) ON rows.${quoted(fileColumn)} = parts.path)`
+    }
+  })
+}
+
+const layoutKey = ({ columns, partition }: LocalFile) =>
+  columns === undefined ? "" : `${Array.from(partition.keys()).join()} ${FileSchema.key(columns)}`
+
+/** Like {@link ofLayout}, of files of any layouts. */
+const ofFiles = (reading: Reading, files: ReadonlyArray<LocalFile>, wanted: ReadonlyArray<ReadColumn>, withPlaces = false) => {
+  const names = [...wanted.map(({ name }) => name), ...(withPlaces ? [fileColumn, "file_row_number"] : [])].map(quoted).join(", ")
+  return Either.map(
+    Either.all(grouped(files, layoutKey).map((alike) => ofLayout(reading, alike, wanted, withPlaces))),
+    (layouts) => layouts.length === 1 ? layouts[0]! : `(${layouts.map((one) => `SELECT ${names} FROM ${one}`).join(" UNION ALL ")})`
+  )
+}
 
 /** Rows of `data` that none of these files of position deletes names. */
 const withoutPositions = (paths: ReadonlyArray<string>): string =>
@@ -126,55 +203,53 @@ const withoutPositions = (paths: ReadonlyArray<string>): string =>
     WHERE gone.file_path = data.location AND gone.pos = data.file_row_number)`
 
 /** Rows that equal none of the file's in these columns; NULL equals NULL. */
-const withoutEqual = (path: string, columns: ReadonlyArray<ReadColumn>): string =>
-  `NOT EXISTS (SELECT 1 FROM ${scan([path], columns)} AS gone
-    WHERE ${columns.map(({ name }) => `gone.${quoted(name)} IS NOT DISTINCT FROM data.${quoted(name)}`).join(" AND ")})`
+const withoutEqual = (reading: Reading, file: LocalFile, columns: ReadonlyArray<ReadColumn>) =>
+  Either.map(ofFiles(reading, [file], columns), (relation) =>
+    `NOT EXISTS (SELECT 1 FROM ${relation} AS gone
+    WHERE ${columns.map(({ name }) => `gone.${quoted(name)} IS NOT DISTINCT FROM data.${quoted(name)}`).join(" AND ")})`)
 
-const equalityColumns = (metadata: TableMetadata, schema: TableSchema, ids: ReadonlyArray<number>) =>
+const equalityColumns = (reading: Reading, ids: ReadonlyArray<number>) =>
   Effect.forEach(ids, (id) => {
     // A column may be gone from the schema, and its deletes still hold.
-    const field = [schema, ...metadata.schemas.toReversed()].flatMap((one) => one.fields).find((one) => one.id === id)
+    const field = [reading.schema, ...reading.metadata.schemas.toReversed()].flatMap((one) => one.fields).find((one) => one.id === id)
     return field === undefined
-      ? Effect.fail(new ReadUnsupported({ table: metadata.location, subject: `column ${id}`, reason: "is nested, and rows are deleted by it" }))
+      ? Effect.fail(unsupported(reading, `column ${id}`, "is nested, and rows are deleted by it"))
       : Effect.succeed({ id, name: equalityColumn(id), type: field.type })
   })
 
 /** A SELECT of the columns from files of which rows are deleted. */
-const withDeletes = Effect.fnUntraced(function*(schema: TableSchema, metadata: TableMetadata, { deletes, files }: Group) {
-  const local = yield* localFiles(metadata, files)
-  const positions = yield* localFiles(metadata, deletes.filter(({ file }) => file.content === "position-deletes"))
+const withDeletes = Effect.fnUntraced(function*(reading: Reading, { deletes, files }: Group) {
+  const { schema } = reading
+  const local = yield* localFiles(reading, files)
+  const positions = yield* localFiles(reading, deletes.filter(({ file }) => file.content === "position-deletes"))
   const conditions: Array<string> = positions.length === 0 ? [] : [withoutPositions(positions.map(({ path }) => path))]
   const ids = new Set<number>()
   for (const { file } of deletes.filter((one) => one.file.content === "equality-deletes")) {
-    const columns = yield* equalityColumns(metadata, schema, file.equalityIds ?? [])
+    const columns = yield* equalityColumns(reading, file.equalityIds ?? [])
     columns.forEach(({ id }) => ids.add(id))
-    conditions.push(withoutEqual((yield* localFile(metadata, file)).path, columns))
+    conditions.push(yield* withoutEqual(reading, yield* localFile(reading, file), columns))
   }
   const shown = schema.fields.map(({ id, name }) => `${quoted(ids.has(id) ? equalityColumn(id) : name)} AS ${quoted(name)}`).join(", ")
-  const extra = yield* equalityColumns(metadata, schema, Array.from(ids))
+  const extra = yield* equalityColumns(reading, Array.from(ids))
   const columns = [...schema.fields.filter(({ id }) => !ids.has(id)), ...extra]
-  const options = `, filename = ${literal(fileColumn)}, file_row_number = true`
-  const names = local.map(({ location, path }) => `(${literal(path)}, ${literal(location)})`).join(", ")
+  const names = values(local.map(({ location, path }) => [literal(path), literal(location)]))
   return `SELECT ${shown} FROM (
-    SELECT rows.*, names.location FROM ${scan(local.map(({ path }) => path), columns, options)} AS rows
-    JOIN (VALUES ${names}) AS names (path, location) ON rows.${quoted(fileColumn)} = names.path
+    SELECT rows.*, names.location FROM ${yield* ofFiles(reading, local, columns, true)} AS rows
+    JOIN ${names} AS names (path, location) ON rows.${quoted(fileColumn)} = names.path
   ) AS data WHERE ${conditions.join(" AND ")}`
 })
 
-/** The engine finds columns within structs by name: a name that files may have must be the schema's, and mean the same column. */
-const checkNested = (schema: TableSchema, metadata: TableMetadata) => {
+/** The engine finds columns within structs by name: whether a name that files may have is not the schema's, or means another column. */
+const namesDiffer = (schema: TableSchema, metadata: TableMetadata): boolean => {
   const nested = (of: TableSchema) => Column.all(of).filter((column) => column.parents.length > 0)
   const place = ({ field, parents }: Column.Column) => `${parents.at(-1)!.id} ${field.name.toLowerCase()}`
   const now = nested(schema)
   const names = new Map(now.map((column) => [column.field.id, column.field.name]))
   const ids = new Map(now.map((column) => [place(column), column.field.id]))
-  const unreadable = (column: Column.Column, reason: string) =>
-    Effect.fail(new ReadUnsupported({ table: metadata.location, subject: `column ${column.path}`, reason }))
-  for (const column of metadata.schemas.flatMap(nested)) {
-    if (names.has(column.field.id) && names.get(column.field.id) !== column.field.name) return unreadable(column, "was renamed inside another")
-    if ((ids.get(place(column)) ?? column.field.id) !== column.field.id) return unreadable(column, "is another than the one that had its name inside another")
-  }
-  return Effect.void
+  return metadata.schemas.flatMap(nested).some((column) =>
+    (names.get(column.field.id) ?? column.field.name) !== column.field.name ||
+    (ids.get(place(column)) ?? column.field.id) !== column.field.id
+  )
 }
 
 /** A relation (for FROM) with the schema's columns. Its files are at hand for as long as the scope is open. */
@@ -183,15 +258,16 @@ export const relation = Effect.fn("ReadSql.relation")(function*(
   metadata: TableMetadata,
   files: ReadonlyArray<PlannedFile>
 ): Effect.fn.Return<string, ReadError, ObjectStore | Scope.Scope> {
-  yield* checkNested(schema, metadata)
+  const reading: Reading = { schema, metadata, mapping: yield* NameMapping.of(metadata), byFooters: namesDiffer(schema, metadata) }
   const selects = yield* Effect.forEach(groups(files), (group) => {
-    if (group.deletes.length > 0) return withDeletes(schema, metadata, group)
-    return Effect.map(localFiles(metadata, group.files), (local) => {
-      const names = schema.fields.map(({ name }) => quoted(name)).join(", ")
-      return `SELECT ${names} FROM ${scan(local.map(({ path }) => path), schema.fields)}`
-    })
+    if (group.deletes.length > 0) return withDeletes(reading, group)
+    const names = schema.fields.map(({ name }) => quoted(name)).join(", ")
+    return Effect.map(
+      Effect.flatMap(localFiles(reading, group.files), (local) => ofFiles(reading, local, schema.fields)),
+      (rows) => `SELECT ${names} FROM ${rows}`
+    )
   })
   if (selects.length > 0) return `(${selects.join(" UNION ALL ")})`
-  const none = schema.fields.map(({ name, type }) => `NULL::${engineType(type)} AS ${quoted(name)}`).join(", ")
+  const none = schema.fields.map(({ name, type }) => `${nothing(type)} AS ${quoted(name)}`).join(", ")
   return `(SELECT ${none} WHERE false)`
 })

@@ -7,6 +7,7 @@
 import { Either, Schema } from "effect"
 import * as Column from "./Column.ts"
 import { ColumnNotFound } from "./Column.ts"
+import * as NameMapping from "./NameMapping.ts"
 import { primitiveText } from "./SchemaJson.ts"
 import type { TableMetadata } from "./TableMetadata.ts"
 import { currentSchema, defaultSortOrder, defaultSpec } from "./TableMetadata.ts"
@@ -70,9 +71,11 @@ export interface UpdatedSchema {
   /** Its id is for who adds it to the table. */
   readonly schema: TableSchema
   readonly lastColumnId: number
+  /** Properties of the table that go with it: of a table with a name mapping, that of the new columns. */
+  readonly properties: Readonly<Record<string, string>>
 }
 
-interface Draft extends UpdatedSchema {
+interface Draft extends Omit<UpdatedSchema, "properties"> {
   readonly metadata: TableMetadata
   readonly allowIncompatible: boolean
 }
@@ -93,7 +96,11 @@ export const apply = (
     if (Either.isLeft(next)) return Either.left(next.left)
     draft = next.right
   }
-  return Either.map(checkIdentifiers(draft), () => ({ schema: draft.schema, lastColumnId: draft.lastColumnId }))
+  return Either.map(checkIdentifiers(draft), () => ({
+    schema: draft.schema,
+    lastColumnId: draft.lastColumnId,
+    properties: NameMapping.propertiesFor(metadata, schema, draft.schema)
+  }))
 }
 
 const applyOne = (draft: Draft, change: SchemaChange): Step<Draft> => {

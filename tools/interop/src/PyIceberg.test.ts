@@ -72,6 +72,28 @@ describe.skipIf(Either.isLeft(installed))("PyIceberg", () =>
         }
       }))
 
+    it.effect("writes tables that we read alike whose columns changed within others, or whose files are others' and have no ids", () =>
+      Effect.gen(function*() {
+        const mapping = yield* call<string>("make_by_columns", { namespace: "columns" })
+        const nested = yield* ours("columns.nested")
+        expect(nested).toEqual(yield* theirs("columns.nested"))
+        expect(nested.count).toBe(24)
+        // What is read alike could be wrong alike.
+        expect(nested.first[1]).toMatch(
+          /^\{"id":1,"place":\{"latitude":0.500000,"lon":null,"name":"n1"\},"stops":\[\{"at":\d+,"points":\{"m1":\{"count":1,"n":"s1"\},"none":null\}\}\]\}$/
+        )
+
+        const added = yield* ours("columns.added")
+        expect(added).toEqual(yield* theirs("columns.added"))
+        expect(added.count).toBe(20)
+        expect(JSON.parse(mapping)).toMatchObject([{ "field-id": 1, names: ["id"] }, { "field-id": 2 }, { names: ["stops", "visits"] }, { names: ["driver"] }])
+        for (const { snapshotId } of (yield* InteropLake.load("columns.added")).metadata.snapshots) {
+          expect(yield* ours("columns.added", { snapshot: snapshotId })).toEqual(yield* theirs("columns.added", { snapshot: String(snapshotId) }))
+        }
+        yield* call("drop_property", { table: "columns.added", key: "schema.name-mapping.default" })
+        expect(yield* Effect.flip(ours("columns.added"))).toMatchObject({ _tag: "ReadUnsupported", subject: expect.stringMatching(/plain-[01]\.parquet$/) })
+      }))
+
     it.effect("reads a table of ours with all of its past, and we what it makes of it", () =>
       Effect.gen(function*() {
         const { snapshots } = yield* OwnTable.make("ours.cars", true)

@@ -38,6 +38,18 @@ def make_golden(namespace):
     }
 
 
+def make_by_columns(namespace):
+    """Tables of which columns are found by what each file calls them. Answers the name mapping of the one with files that have no ids."""
+    catalog.create_namespace(namespace)
+    pyiceberg_tables.make_nested(catalog, f"{namespace}.nested")
+    return pyiceberg_tables.make_added(catalog, f"{namespace}.added")
+
+
+def drop_property(table, key):
+    with catalog.load_table(table).transaction() as transaction:
+        transaction.remove_properties(key)
+
+
 def change(table):
     """Appends, evolves and deletes, in a table that `OwnTable` made."""
     pyiceberg_tables.change_cars(catalog, table)

@@ -4,6 +4,7 @@ import decimal
 import uuid
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg import transforms
 from pyiceberg.expressions import EqualTo
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -175,6 +176,100 @@ def make_evolved(catalog, name):
     remember("last")
     table.append(arrow(table, [{"id": 200}]), branch="audit")
     return snapshots
+
+
+MARKS = MapType(16, StringType(), 17, StructType(field(18, "n", IntegerType()), field(19, "s", StringType())), False)
+NESTED = Schema(
+    field(1, "id", LongType(), required=True),
+    field(2, "place", StructType(field(10, "lat", FloatType()), field(11, "lon", DoubleType()), field(12, "name", StringType()))),
+    field(3, "stops", ListType(13, StructType(field(14, "at", TimestamptzType()), field(15, "marks", MARKS)), False)),
+)
+
+
+def nested_row(number):
+    """Every fourth row is empty but for its id, and every third list; structs within are missing too. PyIceberg reads a missing list of structs as empty."""
+    if number % 4 == 3:
+        return {"id": number, "stops": []}
+    marks = {f"m{number}": {"n": number, "s": f"s{number}"}, "none": None}
+    stop = {"at": START.replace(tzinfo=UTC) + datetime.timedelta(days=number), "marks": marks if number % 2 else {}}
+    return {
+        "id": number,
+        "place": {"lat": number / 2, "lon": number / 4, "name": f"n{number}"},
+        "stops": [stop, None][: number % 3],
+    }
+
+
+def change_nested(table):
+    """Names at every depth change, one column is another afterwards, and two exchange their names."""
+    with table.update_schema() as update:
+        update.rename_column("place.lat", "latitude")
+        update.update_column("place.lat", DoubleType())
+        update.delete_column("place.lon")
+        update.rename_column("stops.element.marks", "points")
+        update.rename_column("stops.element.marks.value.n", "count")
+        update.move_first("place.name")
+    with table.update_schema() as update:
+        update.add_column(("place", "lon"), StringType())
+        update.rename_column("stops.element.points.value.s", "n")
+
+
+def changed_mark(mark):
+    return mark and {"count": mark["n"], "n": mark["s"]}
+
+
+def changed_row(number):
+    row = nested_row(number)
+    if "place" in row:
+        row["place"] = {"name": "new", "latitude": number / 8, "lon": f"lon{number}"}
+        row["stops"] = [stop and {"at": stop["at"], "points": {key: changed_mark(mark) for key, mark in stop["marks"].items()}} for stop in row["stops"]]
+    return row
+
+
+def make_nested(catalog, name):
+    table = catalog.create_table(name, NESTED)
+    table.append(arrow(table, [nested_row(number) for number in range(12)]))
+    change_nested(table)
+    table = catalog.load_table(name)
+    table.append(arrow(table, [changed_row(number) for number in range(20, 32)]))
+
+
+def plain_file(table, name, rows, columns):
+    """A Parquet file as any program writes it: without Iceberg's ids, and with columns in an order of its own."""
+    types = table.schema().as_arrow()
+    schema = pa.schema([pa.field(column, without_ids(types.field(column).type), types.field(column).nullable) for column in columns])
+    path = f"{table.location()}/data/{name}.parquet"
+    with table.io.new_output(path).create(overwrite=True) as out:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), out)
+    return path
+
+
+def without_ids(kind):
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(one.name, without_ids(one.type)) for one in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(without_ids(kind.key_type), without_ids(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(without_ids(kind.value_type))
+    return kind
+
+
+def make_added(catalog, name):
+    """Files of others taken into a table, before and after its columns change, beside files of its own. Answers its name mapping."""
+    table = catalog.create_table(name, NESTED)
+    table.add_files([plain_file(table, "plain-0", [nested_row(number) for number in range(12)], ["stops", "id", "place"])])
+    table = catalog.load_table(name)
+    table.append(arrow(table, [nested_row(number) for number in range(40, 44)]))
+    table = catalog.load_table(name)
+    with table.update_schema() as update:
+        update.rename_column("place.lat", "latitude")
+        update.rename_column("stops", "visits")
+        update.delete_column("place.lon")
+        update.add_column("driver", StringType())
+    table = catalog.load_table(name)
+    rows = [{"id": number, "driver": f"d{number}", "place": {"latitude": number / 2, "name": None}} for number in range(50, 54)]
+    table.add_files([plain_file(table, "plain-1", rows, ["driver", "place", "id"])])
+    table = catalog.load_table(name)
+    return table.properties["schema.name-mapping.default"]
 
 
 def change_cars(catalog, name):

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import type { Health } from "@voltlake/stage-runner/Stage"
-import { notReady } from "./HealthServer.ts"
+import { besides, notReady } from "./HealthServer.ts"
 
 const at = (state: Health["state"], sinceMs: number, reason = ""): Health => ({ stage: "silver", state, sinceMs, reason })
 const now = 100_000
@@ -25,5 +25,12 @@ describe("notReady", () => {
   it("a step that has been under way for long", () => {
     const reasons = notReady(["silver"], [at("running", 0)], new Set(["silver"]), new Map([["silver", now - 61_000]]), now)
     expect(reasons).toEqual(["silver has been at one step for longer than 1m"])
+  })
+})
+
+describe("besides", () => {
+  it("tells of what is no part, and does not its work", () => {
+    const states = [at("stopped", 0, "silver stopped"), { ...at("waiting", now - 31_000, "a bug"), stage: "compaction" }, { ...at("running", 0), stage: "maintenance" }]
+    expect(besides(["silver"], states, now)).toEqual(["compaction waits for longer than 30s: a bug"])
   })
 })

@@ -52,6 +52,12 @@ export const notReady = (
     return hasSucceeded.has(part) ? [] : [`${part} has not come through its first step${because}`]
   })
 
+/** What else of the process does not do its work, such as maintenance: somebody should know, but the parts do theirs without it. Pure. */
+export const besides = (parts: ReadonlyArray<string>, states: ReadonlyArray<Health>, nowMs: number): ReadonlyArray<string> => {
+  const others = states.map(({ stage }) => stage).filter((stage) => !parts.includes(stage))
+  return notReady(others, states, new Set(others), new Map(), nowMs)
+}
+
 const json = (ok: boolean, body: object) =>
   HttpServerResponse.unsafeJson(body, { status: ok ? 200 : 503, headers: { "cache-control": "no-store" } })
 
@@ -73,8 +79,10 @@ const ready = (parts: ReadonlyArray<string>) =>
     const succeeded = yield* Effect.filter(parts, known.hasSucceeded)
     const steps = yield* Effect.forEach(parts, (part) => Effect.map(known.stepSinceMs(part), (sinceMs) => [part, sinceMs] as const))
     const underWay = new Map(steps.flatMap(([part, sinceMs]) => (sinceMs === undefined ? [] : [[part, sinceMs] as const])))
-    const reasons = notReady(parts, yield* known.all, new Set(succeeded), underWay, yield* Clock.currentTimeMillis)
-    return json(reasons.length === 0, { status: reasons.length === 0 ? "ready" : "not ready", reasons })
+    const states = yield* known.all
+    const nowMs = yield* Clock.currentTimeMillis
+    const reasons = notReady(parts, states, new Set(succeeded), underWay, nowMs)
+    return json(reasons.length === 0, { status: reasons.length === 0 ? "ready" : "not ready", reasons, besides: besides(parts, states, nowMs) })
   })
 
 /** Serves until the scope closes, where a port is set. `parts` are those that must work for the process to be ready. */

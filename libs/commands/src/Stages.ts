@@ -80,6 +80,13 @@ const makeSilver = Effect.fnUntraced(function*(home: Home) {
   })
 })
 
+/** Not a race: the first that stops ends the other, and waits for its end. */
+const untilOneStops = <R1, R2>(one: Effect.Effect<void, never, R1>, other: Effect.Effect<void, never, R2>) =>
+  Effect.all([Effect.zipRight(one, Effect.fail("stopped")), Effect.zipRight(other, Effect.fail("stopped"))], {
+    concurrency: "unbounded",
+    discard: true
+  }).pipe(Effect.ignore)
+
 const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
   const { settings } = home
   switch (stage) {
@@ -90,36 +97,43 @@ const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
     case "gold":
       return yield* Stage.run(yield* Gold.make(settings.gold))
     case "maintenance":
-      return yield* Effect.all([
+      return yield* untilOneStops(
         Stage.run(yield* Cleaner.make(settings.cleaner), Cleaner.runnerSettings),
         Stage.run(yield* Compactor.make(lakeTables.map(LakeTables.identifier), settings.compaction), Compactor.runnerSettings)
-      ], { concurrency: "unbounded", discard: true })
+      )
   }
 }, Effect.scoped)
 
-/** Runs the stage until it is interrupted, or has stopped for good and the process was there for nothing else. */
+/** Runs the stage until it is interrupted, or has stopped for good and the process was there for nothing else. Maintenance ends when it stops. */
 const runStage = (stage: StageName, home: Home) =>
-  Effect.zipRight(patiently(stage, runOnce(stage, home)), home.whenStopped === "others go on" ? Effect.never : new StageEnded({ stage }))
+  Effect.flatMap(patiently(stage, runOnce(stage, home)), () => {
+    if (stage === "maintenance") return Effect.void
+    return home.whenStopped === "others go on" ? Effect.never : new StageEnded({ stage })
+  })
 
 /**
- * Runs the stage while its lock is held; answers when the lock is lost, after the stage has ended. Forked into a scope rather than raced: a raced
- * fiber would go on while a failure elsewhere closes what it works with.
+ * Runs the stage while its lock is held; answers when the lock is lost, after the stage has ended, or when the stage stopped. Forked into a scope
+ * rather than raced: a raced fiber would go on while a failure elsewhere closes what it works with.
  */
 const runWhileHeld = Effect.fnUntraced(function*({ lock, stage }: Acquired, home: Home) {
-  const end = yield* Deferred.make<void, Effect.Effect.Error<ReturnType<typeof runStage>>>()
-  yield* Effect.forkScoped(Effect.intoDeferred(runStage(stage, home), end))
-  yield* Effect.forkScoped(Effect.intoDeferred(lock.lost, end))
-  yield* Deferred.await(end)
+  const end = yield* Deferred.make<"stopped" | "lost", Effect.Effect.Error<ReturnType<typeof runStage>>>()
+  yield* Effect.forkScoped(Effect.intoDeferred(Effect.as(runStage(stage, home), "stopped" as const), end))
+  yield* Effect.forkScoped(Effect.intoDeferred(Effect.as(lock.lost, "lost" as const), end))
+  return yield* Deferred.await(end)
 }, Effect.scoped)
+
+/** What tells its health by itself. */
+const partsOf = (stage: StageName): ReadonlyArray<string> => (stage === "maintenance" ? [stage, "compaction"] : [stage])
 
 /** Takes the lock as soon as it is free. */
 const acquireWhenFree = Effect.fnUntraced(function*(stage: StageName, home: Home) {
   const health = yield* Stage.StageHealth
   let holder = ""
   const say = Effect.fnUntraced(function*(error: Effect.Effect.Error<ReturnType<typeof acquire>>) {
-    if (error._tag === "SqlError") return yield* health.set(stage, "waiting", `PostgreSQL is away: ${error.message}`)
+    const set = (state: Stage.Health["state"], reason: string) => Effect.forEach(partsOf(stage), (part) => health.set(part, state, reason), { discard: true })
+    if (error._tag === "SqlError") return yield* set("waiting", `PostgreSQL is away: ${error.message}`)
     const running = `process ${error.pid} on ${error.host} runs the stage`
-    yield* health.set(stage, "standby", running)
+    yield* set("standby", running)
     if (running === holder) return
     holder = running
     yield* Effect.logInfo("stands by").pipe(Effect.annotateLogs({ stage, pid: error.pid, host: error.host }))
@@ -133,10 +147,25 @@ const acquireWhenFree = Effect.fnUntraced(function*(stage: StageName, home: Home
 
 /** Runs the stage whenever its lock is free. */
 const standBy = (stage: StageName, home: Home) =>
-  Effect.forever(Effect.zipRight(
+  Effect.forever(Effect.flatMap(
     Effect.scoped(Effect.flatMap(acquireWhenFree(stage, home), (acquired) => runWhileHeld(acquired, home))),
-    sayLost(stage)
+    (end) => (end === "lost" ? sayLost(stage) : rest(stage))
   ))
+
+const restAfterStop = Duration.minutes(1)
+
+/** A stage that stopped, by a bug, gives its lock to whoever stands by, and begins anew after a while. The process has other work: it is not sick. */
+const rest = Effect.fnUntraced(function*(stage: StageName) {
+  const health = yield* Stage.StageHealth
+  const pause = Duration.format(restAfterStop)
+  for (const part of yield* health.all) {
+    if (!partsOf(stage).includes(part.stage)) continue
+    const reason = part.state === "stopped" ? `it stopped, and begins anew after ${pause}: ${part.reason}` : `it begins anew after ${pause}`
+    yield* health.set(part.stage, "waiting", reason)
+  }
+  yield* Effect.logWarning("the stage rests, another process may take over").pipe(Effect.annotateLogs({ stage, pause }))
+  yield* Effect.sleep(restAfterStop)
+})
 
 const sayLost = Effect.fnUntraced(function*(stage: StageName) {
   yield* Effect.logWarning("the stage's lock is lost, it waits for it").pipe(Effect.annotateLogs({ stage }))

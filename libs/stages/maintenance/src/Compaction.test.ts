@@ -3,7 +3,10 @@ import { Effect, Either, Fiber, type Layer, Option, TestClock } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean, telemetryRaw, type TableContract } from "@voltlake/domain/Tables"
+import * as Action from "@voltlake/iceberg/Action"
 import * as Scan from "@voltlake/iceberg/Scan"
+import * as Transaction from "@voltlake/iceberg/Transaction"
+import * as Type from "@voltlake/iceberg/Type"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as StageLake from "@voltlake/testing/StageLake"
@@ -126,4 +129,26 @@ describe("Compactor", () => {
       }),
       StageLake.durable
     ), 60_000)
+
+  lake("tells which table it cannot merge, merges the others, and that one once it can", Effect.gen(function*() {
+    yield* rounds(4)
+    const change = (actions: ReadonlyArray<Action.Action<unknown>>) =>
+      Effect.flatMap(Transaction.newCommitId, (commitId) =>
+        Transaction.commit({ commitId, changes: [{ table: table(telemetryRaw), actions }] }))
+    yield* inProcess(change([Action.evolveSchema([{ change: "add", column: "digest", type: Type.fixed(16) }])]))
+    yield* inProcess(Effect.gen(function*() {
+      const stage = yield* Compactor.make([table(telemetryRaw), table(telemetryClean)], settings)
+      const [raw, clean] = [yield* fileCount(telemetryRaw), yield* fileCount(telemetryClean)]
+      expect(yield* stage.step).toBe("advanced")
+      expect(yield* stage.hindrances).toEqual([
+        "bronze.telemetry_raw is not maintained: memory://store/bronze/telemetry_raw cannot be written here: column digest is of the type fixed[16]"
+      ])
+      expect(yield* fileCount(telemetryRaw)).toBe(raw)
+      expect(yield* fileCount(telemetryClean)).toBeLessThan(clean)
+      yield* change([Action.evolveSchema([{ change: "drop", column: "digest" }])])
+      expect(yield* stage.step).toBe("advanced")
+      expect(yield* stage.hindrances).toEqual([])
+      expect(yield* fileCount(telemetryRaw)).toBeLessThan(raw)
+    }))
+  }))
 })

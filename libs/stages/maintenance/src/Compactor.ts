@@ -3,7 +3,7 @@
  *
  * It keeps no state that matters: what it remembers spares it to look again where nothing has changed.
  */
-import { Clock, Duration, Effect, Either, Stream } from "effect"
+import { Cause, Clock, Duration, Effect, Either, Stream } from "effect"
 import * as Action from "@voltlake/iceberg/Action"
 import { snapshotsToExpire } from "@voltlake/iceberg/Expiry"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
@@ -20,6 +20,14 @@ export const runnerSettings: RunnerSettings = { ...defaultSettings, pollInterval
 
 /** A partition of which no file has come or gone for so long is at rest. */
 const restAfterMs = Duration.toMillis(Duration.hours(1))
+
+/** Others are at it all the time, or have not made the table yet. */
+const passingTags: ReadonlyArray<unknown> = ["CommitConflict", "TableNotFound"]
+
+/** The stage waits and tries again, as after a fault of the outside. All else is for somebody to act on. */
+const isPassing = (error: unknown): boolean =>
+  typeof error === "object" && error !== null &&
+  (("retryable" in error && error.retryable === true) || ("_tag" in error && passingTags.includes(error._tag)))
 
 interface Watched {
   readonly files: number
@@ -66,19 +74,39 @@ export const make = Effect.fn("Compactor.make")(function*(tables: ReadonlyArray<
     const nowMs = yield* Clock.currentTimeMillis
     const isChanged = !surveyed.has(name) || surveyed.get(name) !== metadata.currentSnapshotId
     const hasComeToRest = Array.from(watched.values()).some(({ isDone, sinceMs }) => !isDone && sinceMs + restAfterMs <= nowMs)
-    const merged = isChanged || hasComeToRest ? yield* compact(table, metadata) : 0
-    surveyed.set(name, metadata.currentSnapshotId)
-    return merged + (yield* expire(table, (yield* catalog.load(table)).metadata))
+    const merged = yield* Effect.either(isChanged || hasComeToRest ? compact(table, metadata) : Effect.succeed(0))
+    if (Either.isRight(merged)) surveyed.set(name, metadata.currentSnapshotId)
+    // A table whose files cannot be merged must not keep its snapshots for ever besides.
+    const expired = yield* expire(table, (yield* catalog.load(table)).metadata)
+    return expired + (yield* merged)
   })
 
+  const hindrances = new Map<string, string>()
+
+  /** What is wrong with one table keeps none of the others from being maintained: it is told once, and looked at again the next time. */
+  const attempt = (table: TableIdentifier) => {
+    const name = render(table)
+    return maintain(table).pipe(
+      Effect.tap(() => Effect.sync(() => hindrances.delete(name))),
+      Effect.catchAllCause((cause) => {
+        const error = Cause.squash(cause)
+        if (Cause.isInterrupted(cause) || isPassing(error)) return Effect.failCause(cause)
+        const reason = `${name} is not maintained: ${error instanceof Error ? error.message : String(error)}`
+        const isKnown = hindrances.get(name) === reason
+        hindrances.set(name, reason)
+        const say = isKnown ? Effect.void : Effect.annotateLogs(Effect.logError("a table is not maintained", cause), { table: name })
+        return Effect.as(say, 0)
+      })
+    )
+  }
+
   const step = Effect.gen(function*() {
-    // What is wrong with one table keeps none of the others from being maintained.
-    const results = yield* Effect.forEach(tables, (table) => Effect.either(maintain(table)))
+    const results = yield* Effect.forEach(tables, (table) => Effect.either(attempt(table)))
     const failed = results.find(Either.isLeft)
     if (failed !== undefined) return yield* Effect.fail(failed.left)
     const isIdle = results.every((result) => Either.getOrElse(result, () => 0) === 0)
     return isIdle ? "idle" as const : "advanced" as const
   }).pipe(Effect.withSpan("Compactor.step"))
 
-  return makeStage("compaction", step, Stream.never)
+  return makeStage("compaction", step, Stream.never, Effect.sync(() => Array.from(hindrances.values())))
 })

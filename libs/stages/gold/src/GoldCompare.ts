@@ -208,7 +208,12 @@ export const compare = Effect.fn("GoldCompare.compare")(function*(checked: Model
   }))
 }, Effect.scoped)
 
-const addBetween = Effect.fnUntraced(function*({ checked: { model }, connection }: Context, silver: LakeTables.Loaded, from: Position.Position, to: Position.Position) {
+const addBetween = Effect.fnUntraced(function*(
+  { checked: { model }, connection }: Context,
+  silver: LakeTables.Loaded,
+  from: Position.Position,
+  to: Position.Position
+) {
   const ranges = between(from, silver, to)
   if (ranges.length === 0) return
   yield* ModelUnits.addOf(connection, model, yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges))

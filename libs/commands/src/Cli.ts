@@ -164,6 +164,25 @@ const tables = Command.make("tables").pipe(
     Command.make("files", { table, snapshot: atSnapshot, dataDir, json }, (options) => load(() => tablesModule().then((module) => module.files(options)))).pipe(
       Command.withDescription("The data files of a snapshot")
     ),
+    Command.make("preview", {
+      table,
+      file: Options.text("file").pipe(
+        Options.withPseudoName("FILE"),
+        Options.withDescription("A file's location, or its name where it is of the snapshot; without it the newest one of the snapshot"),
+        Options.optional
+      ),
+      rows: Options.integer("rows").pipe(
+        Options.withPseudoName("N"),
+        Options.withDescription("How many rows; 0 for the footer alone"),
+        Options.withDefault(10),
+        Options.filterMap((n) => (n >= 0 ? Option.some(n) : Option.none()), "--rows must not be negative")
+      ),
+      snapshot: atSnapshot,
+      dataDir,
+      json
+    }, (options) => load(() => import("./Preview.ts").then((module) => module.preview(options)))).pipe(
+      Command.withDescription("The first rows of a data file, and what its footer says of it")
+    ),
     Command.make("explain", {
       table,
       where: Options.text("where").pipe(

@@ -6,7 +6,9 @@ import { Console, type Effect } from "effect"
 const replacer = (_: string, value: unknown) =>
   typeof value === "bigint" ? (Number.isSafeInteger(Number(value)) ? Number(value) : value.toString()) : value
 
-export const json = (value: unknown): Effect.Effect<void> => Console.log(JSON.stringify(value, replacer))
+export const jsonText = (value: unknown): string => JSON.stringify(value, replacer)
+
+export const json = (value: unknown): Effect.Effect<void> => Console.log(jsonText(value))
 
 export type Cell = string | number | bigint | boolean | null
 

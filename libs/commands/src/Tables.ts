@@ -28,7 +28,7 @@ interface Common {
   readonly json: boolean
 }
 
-interface OfTable extends Common {
+export interface OfTable extends Common {
   /** `bronze.telemetry_raw` */
   readonly table: string
 }
@@ -45,10 +45,10 @@ export class NotOurTable extends Schema.TaggedError<NotOurTable>()("NotOurTable"
   }
 }
 
-const use = <A, E, R>(dataDir: string, command: (opened: Lake.Opened) => Effect.Effect<A, E, R>) =>
+export const use = <A, E, R>(dataDir: string, command: (opened: Lake.Opened) => Effect.Effect<A, E, R>) =>
   Lake.use(dataDir, (opened) => Effect.zipRight(LakeSetup.ensure(opened.settings.ingest), command(opened)))
 
-const load = (table: string) => Effect.flatMap(Tables, (tables) => tables.load(TableIdentifier.parse(table)))
+export const load = (table: string) => Effect.flatMap(Tables, (tables) => tables.load(TableIdentifier.parse(table)))
 
 const time = (ms: number) => new Date(ms).toISOString()
 
@@ -139,12 +139,12 @@ export const history = ({ dataDir, json, table }: OfTable) =>
       })))
     }))
 
-const partitionText = (metadata: TableMetadata, { file }: Scan.PlannedFile) => {
+export const partitionText = (metadata: TableMetadata, { file }: Scan.PlannedFile) => {
   const spec = specById(metadata, file.specId)
   return spec === undefined ? "" : PartitionSpec.path(spec, metadata.schemas, file.partition)
 }
 
-const chosen = (snapshot: Option.Option<bigint>): Scan.ScanOptions => ({ snapshot: Option.getOrUndefined(snapshot) })
+export const chosen = (snapshot: Option.Option<bigint>): Scan.ScanOptions => ({ snapshot: Option.getOrUndefined(snapshot) })
 
 /** The data files of a snapshot. */
 export const files = ({ dataDir, json, snapshot, table }: OfTable & { readonly snapshot: Option.Option<bigint> }) =>

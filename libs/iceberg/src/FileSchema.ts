@@ -10,7 +10,7 @@ export interface FileLeaf {
   /** What the bytes mean; the engine's type follows from it. */
   readonly meaning: "text" | "uuid" | "local time" | "instant" | "other"
   /** All that the file says of the type, so that columns whose types differ are not taken for alike. */
-  readonly detail: string
+  readonly detail: Pick<SchemaElement, "logical_type" | "converted_type" | "precision" | "scale" | "type_length">
 }
 
 export type FileType =
@@ -37,12 +37,12 @@ const meaningOf = ({ converted_type, logical_type, type }: SchemaElement): FileL
   return type === "BYTE_ARRAY" && ["STRING", "UTF8", "ENUM", "JSON"].includes(said ?? "") ? "text" : "other"
 }
 
-const leaf = (element: SchemaElement): FileLeaf => ({
-  kind: "leaf",
-  physical: element.type ?? "",
-  meaning: meaningOf(element),
-  detail: JSON.stringify([element.logical_type, element.converted_type, element.precision, element.scale, element.type_length])
-})
+const leaf = (element: SchemaElement): FileLeaf => {
+  const { converted_type, logical_type, precision, scale, type_length } = element
+  // What the file does not say is left out.
+  const detail = Object.fromEntries(Object.entries({ converted_type, logical_type, precision, scale, type_length }).filter(([, said]) => said !== undefined))
+  return { kind: "leaf", physical: element.type ?? "", meaning: meaningOf(element), detail }
+}
 
 const strange: FileType = { kind: "strange" }
 

@@ -10,7 +10,7 @@ import * as Metadata from "./TableMetadata.ts"
 import * as Fixture from "./test/TableFixture.ts"
 import * as Type from "./Type.ts"
 
-const leaf = (name: string): FileColumn => ({ name, id: undefined, type: { kind: "leaf", physical: "INT32", meaning: "other", detail: "" } })
+const leaf = (name: string): FileColumn => ({ name, id: undefined, type: { kind: "leaf", physical: "INT32", meaning: "other", detail: {} } })
 
 const text = JSON.stringify([
   { "field-id": 1, names: ["id", "record_id"] },

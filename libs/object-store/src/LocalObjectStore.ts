@@ -49,6 +49,24 @@ const syncFolder = (path: string) => (process.platform === "win32" ? Effect.void
 const writeWhole = (handle: FileHandle, body: Uint8Array) =>
   Effect.tryPromise({ try: () => handle.writeFile(body).then(() => handle.sync()), catch: (cause) => cause })
 
+const readRange = async (path: string, start: number, end: number): Promise<Uint8Array> => {
+  const handle = await fs.open(path, "r")
+  try {
+    const stat = await handle.stat()
+    if (!stat.isFile()) throw Object.assign(new Error("it is a folder"), { code: "EISDIR" })
+    const { size } = stat
+    const bytes = new Uint8Array(Math.max(0, Math.min(end, size) - start))
+    for (let filled = 0; filled < bytes.length;) {
+      const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, start + filled)
+      if (bytesRead === 0) return bytes.subarray(0, filled)
+      filled += bytesRead
+    }
+    return bytes
+  } finally {
+    await handle.close()
+  }
+}
+
 const removeStaleTemporaries = Effect.fnUntraced(function*(folder: string) {
   const now = yield* Clock.currentTimeMillis
   const names = yield* Effect.tryPromise(() => fs.readdir(folder))
@@ -273,6 +291,9 @@ export const make = Effect.fn("LocalObjectStore.make")(function*(folder: string)
       return keyFault(key) === undefined ? key : undefined
     },
     get: Effect.fn("LocalObjectStore.get")((key: string) => reading("get", key, (path) => fs.readFile(path))),
+    range: Effect.fn("LocalObjectStore.range")((key: string, start: number, end: number) =>
+      reading("range", key, (path) => readRange(path, start, Math.max(start, end)))
+    ),
     put,
     putIfAbsent,
     putFile,

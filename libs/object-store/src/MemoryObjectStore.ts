@@ -54,6 +54,9 @@ export const make = Effect.sync((): ObjectStore["Type"] => {
     location: (key) => (key === "" ? root.slice(0, -1) : root + key),
     keyOf: (location) => (location.startsWith(root) ? location.slice(root.length) : undefined),
     get: Effect.fn("MemoryObjectStore.get")((key: string) => Effect.map(find("get", key), (held) => held.body.slice())),
+    range: Effect.fn("MemoryObjectStore.range")((key: string, start: number, end: number) =>
+      Effect.map(find("range", key), (held) => held.body.slice(start, Math.max(start, end)))
+    ),
     put: Effect.fn("MemoryObjectStore.put")((key: string, body: Uint8Array) =>
       Effect.zipRight(checkKey("put", key), write(key, body))
     ),

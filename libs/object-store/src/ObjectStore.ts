@@ -50,6 +50,8 @@ export class ObjectStore extends Context.Tag("@voltlake/object-store/ObjectStore
   /** The key of a location below this store, or undefined where it lies elsewhere. */
   readonly keyOf: (location: string) => string | undefined
   readonly get: (key: string) => Effect.Effect<Uint8Array, ObjectNotFound | ObjectStoreError>
+  /** The object's bytes in `[start, end)`, as far as there are any, without reading others. */
+  readonly range: (key: string, start: number, end: number) => Effect.Effect<Uint8Array, ObjectNotFound | ObjectStoreError>
   /** Writes the object, replacing what may stand there. */
   readonly put: (key: string, body: Uint8Array) => Effect.Effect<void, ObjectStoreError>
   readonly putIfAbsent: (key: string, body: Uint8Array) => Effect.Effect<void, ObjectExists | ObjectStoreError>

@@ -41,11 +41,22 @@ export const objectStoreContract = (name: string, layer: Layer.Layer<ObjectStore
       expect((yield* store.get("a/b/c.bin")).length).toBe(0)
     }))
 
+    run("answers the bytes of a range, as far as there are any", Effect.gen(function*() {
+      const store = yield* ObjectStore
+      yield* store.put("a/b", bytes("0123456789"))
+      const cases: ReadonlyArray<readonly [start: number, end: number, expected: string]> = [
+        [0, 10, "0123456789"], [3, 5, "34"], [9, 10, "9"], [8, 99, "89"], [10, 20, ""], [50, 60, ""], [4, 4, ""], [5, 4, ""]
+      ]
+      for (const [start, end, expected] of cases) expect(text(yield* store.range("a/b", start, end)), `${start} ${end}`).toBe(expected)
+      yield* store.put("a/empty", new Uint8Array())
+      expect((yield* store.range("a/empty", 0, 5)).length).toBe(0)
+    }))
+
     run("says which object is missing", Effect.gen(function*() {
       const store = yield* ObjectStore
       yield* store.put("folder/x", bytes("x"))
       for (const key of ["nothing", "folder", "folder/x/below"]) {
-        for (const call of [store.get(key), store.head(key), Effect.scoped(store.localFile(key))]) {
+        for (const call of [store.get(key), store.range(key, 0, 1), store.range(key, 1, 1), store.head(key), Effect.scoped(store.localFile(key))]) {
           const error = yield* Effect.flip(call as Effect.Effect<unknown, { readonly _tag: string }>)
           expect(error).toMatchObject({ _tag: "ObjectNotFound", location: store.location(key) })
         }

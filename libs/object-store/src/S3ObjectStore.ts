@@ -169,6 +169,13 @@ export const make = Effect.fn("S3ObjectStore.make")(function*(
     }).pipe(Effect.mapError(failedRead("get", key)))
   })
 
+  const range = Effect.fn("S3ObjectStore.range")(function*(key: string, start: number, end: number) {
+    yield* checkKey("range", key)
+    // The protocol has no range without a byte.
+    if (end <= start) return yield* Effect.as(Effect.mapError(headObject(key), failedRead("range", key)), new Uint8Array())
+    return yield* Effect.mapError(S3Transfer.readRemote(requests, nameOf(key), { start, end }), failedRead("range", key))
+  })
+
   const localFile = Effect.fn("S3ObjectStore.localFile")(function*(key: string) {
     yield* checkKey("localFile", key)
     return yield* cache.use(key, (path) =>
@@ -220,6 +227,7 @@ export const make = Effect.fn("S3ObjectStore.make")(function*(
       return keyFault(key) === undefined ? key : undefined
     },
     get,
+    range,
     put,
     putIfAbsent,
     putFile,

@@ -117,6 +117,20 @@ export const upload = ({ client, call, sdk }: S3Requests, { ifAbsent, memory, me
   )
 }
 
+const rangeHeader = ({ end, start }: Range) => `bytes=${start}-${end - 1}`
+
+/** The object's bytes of a range, as far as there are any. */
+export const readRemote = ({ client, call, sdk }: S3Requests, name: ObjectName, range: Range): Effect.Effect<Uint8Array, S3Fault> =>
+  call("read", async (abortSignal) => {
+    const answer = await client.send(new sdk.GetObjectCommand({ ...name, Range: rangeHeader(range) }), { abortSignal })
+    const body = await answer.Body!.transformToByteArray()
+    if (body.length !== answer.ContentLength) {
+      throw Object.assign(new Error(`${body.length} bytes came of ${answer.ContentLength}`), { code: "BodyTruncated" })
+    }
+    // A server that knows no ranges sent the whole.
+    return answer.ContentRange === undefined ? body.subarray(range.start, range.end) : body
+  }).pipe(Effect.catchIf((fault) => fault.status === 416, () => Effect.succeed(new Uint8Array())))
+
 /** Downloads into a file that does not stand yet, and answers the object's size. */
 export const download = ({ client, call, sdk }: S3Requests, name: ObjectName, path: string, partBytes: number): Effect.Effect<number, S3Fault> => {
   /** Writes what `request` asks for at `start`, and answers the object's whole size and its version. */
@@ -132,8 +146,6 @@ export const download = ({ client, call, sdk }: S3Requests, name: ObjectName, pa
       const total = /\/(\d+)$/.exec(answer.ContentRange ?? "")?.[1]
       return { sizeBytes: total === undefined ? answer.ContentLength : Number(total), written: start + file.bytesWritten, IfMatch: answer.ETag }
     })
-
-  const rangeHeader = ({ end, start }: Range) => `bytes=${start}-${end - 1}`
 
   return fetch({ Range: rangeHeader({ start: 0, end: partBytes }) }, 0, "w").pipe(
     // No range lies within an empty object.

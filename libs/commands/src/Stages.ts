@@ -15,6 +15,7 @@ import { lakeTables } from "@voltlake/domain/Tables"
 import * as Gold from "@voltlake/gold/Gold"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Compactor from "@voltlake/maintenance/Compactor"
+import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as Membership from "@voltlake/postgres/Membership"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
 import * as Silver from "@voltlake/silver/Silver"
@@ -81,11 +82,10 @@ const makeSilver = Effect.fnUntraced(function*(home: Home) {
 })
 
 /** Not a race: the first that stops ends the other, and waits for its end. */
-const untilOneStops = <R1, R2>(one: Effect.Effect<void, never, R1>, other: Effect.Effect<void, never, R2>) =>
-  Effect.all([Effect.zipRight(one, Effect.fail("stopped")), Effect.zipRight(other, Effect.fail("stopped"))], {
-    concurrency: "unbounded",
-    discard: true
-  }).pipe(Effect.ignore)
+const untilOneStops = <R1, R2, R3>(one: Effect.Effect<void, never, R1>, other: Effect.Effect<void, never, R2>, third: Effect.Effect<void, never, R3>) => {
+  const failing = <R>(part: Effect.Effect<void, never, R>) => Effect.zipRight(part, Effect.fail("stopped"))
+  return Effect.ignore(Effect.all([failing(one), failing(other), failing(third)], { concurrency: "unbounded", discard: true }))
+}
 
 const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
   const { settings } = home
@@ -98,6 +98,7 @@ const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
       return yield* Stage.run(yield* Gold.make(settings.gold))
     case "maintenance":
       return yield* untilOneStops(
+        Stage.run(DayRetention.make(settings.retention), DayRetention.runnerSettings),
         Stage.run(yield* Cleaner.make(settings.cleaner), Cleaner.runnerSettings),
         Stage.run(yield* Compactor.make(lakeTables.map(LakeTables.identifier), settings.compaction), Compactor.runnerSettings)
       )

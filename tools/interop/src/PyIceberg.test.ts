@@ -128,6 +128,7 @@ describe.skipIf(Either.isLeft(installed))("PyIceberg", () =>
         yield* LakeRun.round(0)
         expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable((table) => theirs(table)))
         yield* LakeRun.eachTable((table) => call("rewrite", { table }))
+        yield* LakeRun.acknowledge
         expect(yield* LakeRun.breaches).toEqual([])
         yield* LakeRun.eachTable((table) => call("add_columns", { table }))
         yield* LakeRun.round(1)
@@ -138,6 +139,7 @@ describe.skipIf(Either.isLeft(installed))("PyIceberg", () =>
         yield* LakeRun.eachTable((table) => call("rewrite", { table }))
         yield* LakeRun.eachTable((table) => call("expire", { table }))
         yield* LakeRun.round(3)
+        // Snapshots that took rows out and expired before we came by leave no trace, and no row is missing.
         expect(yield* LakeRun.breaches).toEqual([])
         expect(yield* LakeRun.digests).toEqual(yield* LakeRun.eachTable((table) => theirs(table)))
         yield* LakeRun.checkComplete(4)

@@ -109,6 +109,22 @@ layer(parts, { excludeTestServices: true })("rows by a file's own columns", (it)
       }])
     }))
 
+  it.effect("does not take a column for another of its name and place, nor needs any that is still there", () =>
+    Effect.gen(function*() {
+      const before = yield* table
+      const old = planned(yield* write(before, rowsSql(0, 1), []))
+      const replaced = yield* evolved(yield* evolved(before, [{ change: "drop", column: "place.lon" }]), [
+        { change: "add", column: "place.lon", type: Type.float }
+      ])
+      expect(yield* read(replaced, [old], "place::VARCHAR AS place", "1")).toEqual([{ place: "{'lat': 0.0, 'lon': NULL}" }])
+      const others = yield* evolved(before, [
+        { change: "add", column: "place.alt", type: Type.int },
+        { change: "drop", column: "place.lat" },
+        { change: "drop", column: "place.lon" }
+      ])
+      expect(yield* read(others, [old], "place::VARCHAR AS place", "1")).toEqual([{ place: "{'alt': NULL}" }])
+    }))
+
   it.effect("reads files without ids by the table's mapping, beside files with ids, which it does not apply to", () =>
     Effect.gen(function*() {
       const before = yield* mapped
@@ -260,6 +276,8 @@ layer(parts, { excludeTestServices: true })("rows by a file's own columns", (it)
         table: metadata.location,
         message: expect.stringContaining("schema.name-mapping.default of file://")
       })
+      const hollow = yield* tableOf({ ...definition, schema: Type.schema([Type.optional(1, "list", Type.list(2, Type.struct([])))]) })
+      expect(yield* Effect.flip(read(hollow, [], "*", "1"))).toMatchObject({ _tag: "ReadUnsupported", subject: "column list.element" })
       const cases: ReadonlyArray<readonly [fields: ReadonlyArray<object>, query: string, reason: RegExp]> = [
         [[{ "field-id": 2, names: ["place"] }], "SELECT 1 AS place", /^is a single value, and in the table a struct$/],
         [[{ "field-id": 1, names: ["id"] }], "SELECT [1] AS id", /^is a list, and in the table a single value$/],

@@ -4,8 +4,8 @@
  *
  * The engine finds top-level columns by id, and what is within them by name. So where a column within another was renamed, or has the name of one that
  * was dropped, the footers of the files are read, and the columns of each layout are put together by {@link ProjectSql}. So it is with files that have
- * no ids, which the table's name mapping gives them (`NameMapping`): wherever there is one, and for files that others wrote, since the engine would take
- * what has no ids for NULL. Files of ours in a table without such a past are read without a look at their footers.
+ * no ids, which the table's name mapping gives them (`NameMapping`): wherever there is one, and for all files that others wrote, since the engine would
+ * take what has no ids for NULL. Files of ours in a table without such a past are read without a look at their footers.
  *
  * Not done: rows deleted by the value of a nested column.
  */
@@ -27,7 +27,7 @@ import type { PlannedFile } from "./Scan.ts"
 import { LocationForeign } from "./TableFiles.ts"
 import { specById, type TableMetadata } from "./TableMetadata.ts"
 import type { TableSchema } from "./Type.ts"
-import { isPrimitive } from "./Type.ts"
+import { children, isPrimitive } from "./Type.ts"
 
 /** A file or a column of the table is of a kind that is not read: what came of it would be wrong. */
 export class ReadUnsupported extends Schema.TaggedError<ReadUnsupported>()("ReadUnsupported", {
@@ -116,15 +116,12 @@ const partitionOf = ({ metadata }: Reading, { partition, specId }: DataFile): Lo
     transform.type === "identity" ? [[sourceId, partition[at] ?? null] as const] : []))
 
 /** The file's columns with their ids; undefined where the engine finds the table's by itself. */
-const columnsOf = Effect.fnUntraced(function*(reading: Reading, path: string, file: DataFile, partition: LocalFile["partition"]) {
+const columnsOf = Effect.fnUntraced(function*(reading: Reading, path: string, file: DataFile) {
   const { byFooters, mapping, metadata } = reading
   if (!byFooters && mapping === undefined && isWrittenHere(metadata, file.filePath)) return undefined
   const columns = FileSchema.ofFooter(yield* ParquetFooter.ofLocalFile(path, file.filePath))
-  if (!FileSchema.hasIds(columns)) {
-    return mapping === undefined ? yield* unsupported(reading, file.filePath, remedy) : NameMapping.apply(columns, mapping)
-  }
-  const lacks = (id: number) => !columns.some((column) => column.id === id)
-  return byFooters || Array.from(partition.keys()).some(lacks) ? columns : undefined
+  if (FileSchema.hasIds(columns)) return columns
+  return mapping === undefined ? yield* unsupported(reading, file.filePath, remedy) : NameMapping.apply(columns, mapping)
 })
 
 const localFile = Effect.fnUntraced(function*(reading: Reading, file: DataFile) {
@@ -136,8 +133,7 @@ const localFile = Effect.fnUntraced(function*(reading: Reading, file: DataFile) 
   const path = yield* store.localFile(key)
   // Position deletes have columns of their own.
   if (file.content === "position-deletes") return { location, path, columns: undefined, partition: new Map() } satisfies LocalFile
-  const partition = partitionOf(reading, file)
-  return { location, path, partition, columns: yield* columnsOf(reading, path, file, partition) } satisfies LocalFile
+  return { location, path, partition: partitionOf(reading, file), columns: yield* columnsOf(reading, path, file) } satisfies LocalFile
 })
 
 const readsAtOnce = 8
@@ -239,14 +235,22 @@ const withDeletes = Effect.fnUntraced(function*(reading: Reading, { deletes, fil
   ) AS data WHERE ${conditions.join(" AND ")}`
 })
 
-/** The engine finds columns within structs by name: whether a name that files may have is not the schema's, or means another column. */
+/**
+ * The engine finds columns within structs by name: whether a name that files may have is not the schema's, or means another column. Nor does it take a
+ * struct for another with which it has no column in common.
+ */
 const namesDiffer = (schema: TableSchema, metadata: TableMetadata): boolean => {
   const nested = (of: TableSchema) => Column.all(of).filter((column) => column.parents.length > 0)
   const place = ({ field, parents }: Column.Column) => `${parents.at(-1)!.id} ${field.name.toLowerCase()}`
   const now = nested(schema)
   const names = new Map(now.map((column) => [column.field.id, column.field.name]))
   const ids = new Map(now.map((column) => [place(column), column.field.id]))
-  return metadata.schemas.flatMap(nested).some((column) =>
+  const inside = new Map(Column.all(schema).map(({ field }) => [field.id, children(field.type).map(({ id }) => id)]))
+  const isStrange = ({ field }: Column.Column) => {
+    const [was, is] = [children(field.type), inside.get(field.id) ?? []]
+    return was.length > 0 && is.length > 0 && !was.some(({ id }) => is.includes(id))
+  }
+  return metadata.schemas.flatMap(Column.all).some(isStrange) || metadata.schemas.flatMap(nested).some((column) =>
     (names.get(column.field.id) ?? column.field.name) !== column.field.name ||
     (ids.get(place(column)) ?? column.field.id) !== column.field.id
   )
@@ -259,6 +263,8 @@ export const relation = Effect.fn("ReadSql.relation")(function*(
   files: ReadonlyArray<PlannedFile>
 ): Effect.fn.Return<string, ReadError, ObjectStore | Scope.Scope> {
   const reading: Reading = { schema, metadata, mapping: yield* NameMapping.of(metadata), byFooters: namesDiffer(schema, metadata) }
+  const hollow = Column.all(schema).find(({ field }) => field.type.type === "struct" && field.type.fields.length === 0)
+  if (hollow !== undefined) return yield* unsupported(reading, `column ${hollow.path}`, "is a struct without columns, which the engine does not have")
   const selects = yield* Effect.forEach(groups(files), (group) => {
     if (group.deletes.length > 0) return withDeletes(reading, group)
     const names = schema.fields.map(({ name }) => quoted(name)).join(", ")

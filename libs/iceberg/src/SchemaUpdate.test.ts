@@ -125,6 +125,10 @@ const refused: ReadonlyArray<readonly [string, ReadonlyArray<SchemaChange>, obje
     reason: "it identifies rows"
   }],
   ["to drop a map's value", [{ change: "drop", column: "signals.value" }], { reason: "it is what a map holds" }],
+  ["to drop all that a struct has", [{ change: "drop", column: "headers.element.key" }, { change: "drop", column: "headers.element.value" }], {
+    column: "headers.element.value",
+    reason: "nothing would be left beside it"
+  }],
   ["to widen a map's key", [{ change: "widen", column: "signals.key", type: Type.string }], { reason: "it belongs to the key of a map" }],
   ["to narrow", [{ change: "widen", column: "offset", type: Type.int }], { reason: "long cannot become int" }],
   ["another scale", [{ change: "widen", column: "total", type: Type.decimal(38, 7) }], { column: "total" }],

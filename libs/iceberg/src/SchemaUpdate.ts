@@ -242,6 +242,8 @@ const drop = (draft: Draft, path: string): Step<Draft> =>
   Either.flatMap(named(draft, path), ({ field, parents }) => {
     const use = usedBy(draft, idsWithin(field))
     if (use !== undefined) return refuse(draft, path, use)
+    // Parquet has no groups without columns, nor files.
+    if (siblings(draft, parents.at(-1)).length === 1) return refuse(draft, path, "nothing would be left beside it")
     return Either.right(withSiblings(draft, parents.at(-1), (fields) => fields.filter((other) => other.id !== field.id)))
   })
 

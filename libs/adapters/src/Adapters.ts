@@ -19,9 +19,11 @@ import * as LocalObjectStore from "@voltlake/object-store/LocalObjectStore"
 import type { StoreUnusable } from "@voltlake/object-store/LocalObjectStore"
 import type { ObjectStore, ObjectStoreError } from "@voltlake/object-store/ObjectStore"
 import * as S3Settings from "@voltlake/object-store/S3Settings"
+import * as RunTables from "@voltlake/orchestration/RunTables"
 import * as Membership from "@voltlake/postgres/Membership"
 import * as Migrations from "@voltlake/postgres/Migrations"
 import * as Postgres from "@voltlake/postgres/Postgres"
+import * as OpsEvents from "@voltlake/postgres/OpsEvents"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
 import type { DataDir } from "./DataDir.ts"
@@ -46,7 +48,9 @@ export const migrations: ReadonlyArray<Migrations.Migration> = [
   ...SessionLock.migrations,
   ...Membership.migrations,
   ...PostgresEventLog.migrations,
-  ...GoldTables.migrations
+  ...GoldTables.migrations,
+  ...OpsEvents.migrations,
+  ...RunTables.migrations
 ]
 
 interface S3 {

@@ -232,9 +232,101 @@ const tables = Command.make("tables").pipe(
   ])
 )
 
+const dagName = Args.text({ name: "DAG" }).pipe(Args.withDescription("Such as silver_to_gold_batch"))
+const runId = Args.text({ name: "RUN" }).pipe(Args.withDescription("A run's id, as `voltlake dag runs` lists it"))
+const wait = Options.boolean("wait").pipe(Options.withDescription("Return when it has ended, and orchestrate meanwhile where no other process does; exit 1 unless it succeeded"))
+
+const instant = (name: string, description: string) =>
+  Options.text(name).pipe(
+    Options.withPseudoName("TIME"),
+    Options.withDescription(description),
+    Options.filterMap(
+      (text) => (Number.isNaN(Date.parse(text)) ? Option.none() : Option.some(new Date(text))),
+      `--${name} must be a time such as 2026-11-01 or 2026-11-01T12:00:00Z`
+    )
+  )
+
+const dagModule = () => import("./Dag.ts")
+
+const dag = Command.make("dag").pipe(
+  Command.withDescription("See and run the lake's DAGs"),
+  Command.withSubcommands([
+    Command.make("list", { dataDir, json }, (options) => load(() => dagModule().then((module) => module.list(options)))).pipe(
+      Command.withDescription("All DAGs with their schedules, policies and last runs")
+    ),
+    Command.make("runs", {
+      name: Args.optional(dagName),
+      limit: Options.integer("limit").pipe(Options.withPseudoName("N"), Options.withDescription("How many at most"), Options.withDefault(20)),
+      dataDir,
+      json
+    }, (options) => load(() => dagModule().then((module) => module.runs(options)))).pipe(Command.withDescription("The newest runs, of one DAG or of all")),
+    Command.make("show", { run: runId, dataDir, json }, (options) => load(() => dagModule().then((module) => module.show(options)))).pipe(
+      Command.withDescription("A run with its tasks, attempts and what came of them")
+    ),
+    Command.make("logs", { run: runId, dataDir, json }, (options) => load(() => dagModule().then((module) => module.logs(options)))).pipe(
+      Command.withDescription("What a run's tasks logged")
+    ),
+    Command.make("trigger", {
+      name: dagName,
+      parameters: Options.keyValueMap("param").pipe(
+        Options.withDescription("KEY=VALUE for the run's tasks; may be repeated"),
+        Options.map((map) => Array.from(map)),
+        Options.withDefault([])
+      ),
+      wait,
+      dataDir,
+      json
+    }, (options) => load(() => dagModule().then((module) => module.trigger(options)))).pipe(Command.withDescription("Ask for a run now")),
+    Command.make("pause", { name: dagName, dataDir, json }, (options) => load(() => dagModule().then((module) => module.pause(options)))).pipe(
+      Command.withDescription("Begin no run by the schedule until it is resumed")
+    ),
+    Command.make("resume", { name: dagName, dataDir, json }, (options) => load(() => dagModule().then((module) => module.resume(options)))).pipe(
+      Command.withDescription("Run by the schedule again")
+    ),
+    Command.make("cancel", { run: runId, dataDir, json }, (options) => load(() => dagModule().then((module) => module.cancel(options)))).pipe(
+      Command.withDescription("End a run")
+    ),
+    Command.make("backfill", {
+      name: dagName,
+      from: instant("from", "The first tick's time, included"),
+      to: instant("to", "The last tick's time, not included"),
+      parallel: Options.integer("parallel").pipe(Options.withPseudoName("N"), Options.withDescription("Runs under way at once"), Options.withDefault(1)),
+      wait,
+      dataDir,
+      json
+    }, (options) => load(() => dagModule().then((module) => module.backfill(options)))).pipe(Command.withDescription("Ask for a run for each tick of a time"))
+  ])
+)
+
+const events = Command.make(
+  "events",
+  {
+    follow: Options.boolean("follow").pipe(Options.withDescription("Go on with what comes, until Ctrl-C; with --json one document a line")),
+    limit: Options.integer("limit").pipe(Options.withPseudoName("N"), Options.withDescription("How many of the newest"), Options.withDefault(50)),
+    dataDir,
+    json
+  },
+  (options) => load(() => import("./Events.ts").then((module) => module.run(options)))
+).pipe(Command.withDescription("What happened that an operator should know: runs, differences, breaches"))
+
+const modelsModule = () => import("./Models.ts")
+
+const models = Command.make("models").pipe(
+  Command.withDescription("Gold's models"),
+  Command.withSubcommands([
+    Command.make("list", { dataDir, json }, (options) => load(() => modelsModule().then((module) => module.list(options)))).pipe(
+      Command.withDescription("All models, and what is wrong with one")
+    ),
+    Command.make("apply", { file: Args.text({ name: "FILE" }).pipe(Args.withDescription("SQL with a header, as in models/gold")), dataDir, json }, (options) =>
+      load(() => modelsModule().then((module) => module.apply(options)))).pipe(
+        Command.withDescription("Check a model and register it: its tables come with the next run, and need no restart")
+      )
+  ])
+)
+
 const command = Command.make("voltlake").pipe(
   Command.withDescription("A real-time medallion lakehouse for vehicle telemetry"),
-  Command.withSubcommands([start, replay, status, verify, sql, pg, tables, maintain, forget, log])
+  Command.withSubcommands([start, replay, status, verify, sql, pg, tables, maintain, forget, dag, models, events, log])
 )
 
 const parse = Command.run(command, { name: "Voltlake", version: "0.1.0", executable: "voltlake" })

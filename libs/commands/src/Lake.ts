@@ -13,6 +13,7 @@ import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
+import * as Dags from "./Dags.ts"
 import * as HealthServer from "./HealthServer.ts"
 import * as LakeSetup from "./LakeSetup.ts"
 import { patiently } from "./Patience.ts"
@@ -29,6 +30,7 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     cleaner: Cleaner.settingsConfig,
     compaction: Compaction.settingsConfig,
     retention: DayRetention.settingsConfig,
+    dags: Dags.settingsConfig,
     listen: listenConfig,
     catalog: CatalogSettings.settingsConfig,
     adapters

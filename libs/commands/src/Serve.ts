@@ -9,6 +9,7 @@ import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as LakeStatus from "@voltlake/reconciliation/LakeStatus"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
 import * as Lake from "./Lake.ts"
+import * as Orchestrate from "./Orchestrate.ts"
 import { patiently } from "./Patience.ts"
 import * as Stages from "./Stages.ts"
 import { portConfig } from "./StartConfig.ts"
@@ -26,6 +27,9 @@ export const stage = (name: (typeof Stages.names)[number]) =>
       Stages.run("maintenance", { ...home, whenStopped: "others go on" })
     ], { concurrency: "unbounded", discard: true })
   })
+
+/** Orchestrates the lake's DAGs, or stands by while another process does, until interrupted. */
+export const orchestrator = serve(Orchestrate.name, (opened) => patiently(Orchestrate.name, Orchestrate.run(opened)))
 
 /** The part does its work from now on. */
 const begun = Effect.fnUntraced(function*(name: string) {

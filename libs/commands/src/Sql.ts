@@ -15,12 +15,13 @@ import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
 import * as Output from "./Output.ts"
 
-/** Names within `gold.` and where PostgreSQL has them. */
-const goldTables: Readonly<Record<string, string>> = {
-  "gold.vehicle_minute_metrics": "gold_vehicle_minute_metrics",
-  "gold.fleet_minute_metrics": "gold_fleet_minute_metrics",
-  "gold.vehicle_latest": "vehicle_latest"
-}
+/** Where PostgreSQL has what is `gold.<name>` here, if it has it. */
+const goldSource = Effect.fnUntraced(function*(name: string) {
+  const sql = yield* PgClient.PgClient
+  const table = name === "gold.vehicle_latest" ? "vehicle_latest" : name.replace(".", "_")
+  const found = yield* sql`SELECT 1 FROM information_schema.tables WHERE table_schema = 'public' AND table_name = ${table}`
+  return found.length === 0 ? undefined : table
+})
 
 export class NotReadOnly extends Schema.TaggedError<NotReadOnly>()("NotReadOnly", { sql: Schema.String, reason: Schema.String }) {
   override get message() {
@@ -34,6 +35,7 @@ const pgTypes: Readonly<Record<string, string>> = {
   text: "VARCHAR",
   bigint: "BIGINT",
   integer: "INTEGER",
+  boolean: "BOOLEAN",
   numeric: "DECIMAL(38, 6)",
   "double precision": "DOUBLE",
   "timestamp without time zone": "TIMESTAMP",
@@ -74,7 +76,10 @@ const prepare = Effect.fnUntraced(function*(connection: Connection, query: strin
     const rows = isMeant ? SnapshotSource.all(contract, metadata) : SnapshotSource.none(contract, metadata)
     yield* connection.run(`CREATE VIEW ${qualifiedName(contract)} AS FROM ${yield* rows}`)
   }
-  for (const [name, source] of Object.entries(goldTables)) if (named.has(name)) yield* fetchGold(connection, name, source)
+  for (const name of Array.from(named).filter((one) => /^gold\.[a-z0-9_]+$/.test(one))) {
+    const source = yield* goldSource(name)
+    if (source !== undefined) yield* fetchGold(connection, name, source)
+  }
   yield* connection.run(
     `SET allowed_directories = [${literal(`${warehouse}/`)}, ${literal(`${cache}/objects/`)}]; SET enable_external_access = false; SET lock_configuration = true`
   )

@@ -4,6 +4,7 @@ import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as HealthServer from "./HealthServer.ts"
 import * as Lake from "./Lake.ts"
+import * as Orchestrate from "./Orchestrate.ts"
 import { servePage } from "./Serve.ts"
 import * as Stages from "./Stages.ts"
 
@@ -25,7 +26,8 @@ const everything = Effect.fnUntraced(function*(options: StartOptions, home: Stag
   yield* Effect.all([
     Effect.provideService(source, Ingest.Ingest, ingest),
     ...stages,
-    Stages.run("maintenance", home)
+    Stages.run("maintenance", home),
+    Orchestrate.run(home)
   ], { concurrency: "unbounded", discard: true })
 })
 

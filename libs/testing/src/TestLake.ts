@@ -40,7 +40,7 @@ export type Row = Readonly<Record<string, string | number | boolean | null>>
 
 /** The command, of one word or two, and what follows it: options go between. */
 const parted = (args: ReadonlyArray<string>) => {
-  const words = args[0] === "log" || args[0] === "tables" ? 2 : 1
+  const words = ["log", "tables", "dag", "models"].includes(args[0] ?? "") ? 2 : 1
   return { command: args.slice(0, words), rest: args.slice(words) }
 }
 

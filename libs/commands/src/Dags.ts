@@ -120,7 +120,11 @@ const compact = (settings: Compaction.CompactionSettings) =>
       Effect.map(Compaction.compactTable(connection, table, settings), (merged) => merged.reduce((sum, { filesBefore }) => sum + filesBefore, 0)))
   }))
 
-const expire = each(allTables, (table) => Effect.flatMap(Tables, (tables) => Effect.flatMap(tables.load(table), ({ metadata }) => Compactor.expire(table, metadata))))
+const expire = each(allTables, (table) =>
+  Effect.gen(function*() {
+    const { metadata } = yield* (yield* Tables).load(table)
+    return yield* Compactor.expire(table, metadata)
+  }))
 
 const orphanAge = Duration.days(3)
 

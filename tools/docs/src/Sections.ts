@@ -4,6 +4,7 @@ import { listenConfig, portConfig, sourceConfig } from "@voltlake/commands/Start
 import { pathConfig } from "@voltlake/adapters/DataDir"
 import { postgresUrlConfig, warehouseConfig } from "@voltlake/adapters/Adapters"
 import * as KafkaSettings from "@voltlake/event-log/KafkaSettings"
+import * as Dags from "@voltlake/commands/Dags"
 import * as Gold from "@voltlake/gold/Gold"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
@@ -48,5 +49,6 @@ export const sections: ReadonlyArray<Section> = [
     text: "By whichever process of a stage does it: the same for all of them.",
     configs: [Cleaner.settingsConfig, Compaction.settingsConfig, DayRetention.settingsConfig]
   },
+  { title: "Orchestrator", text: "What runs the DAGs.", configs: [Dags.settingsConfig] },
   { title: "Engine", text: "DuckDB, one in every process.", configs: [DuckDbQueryEngine.settingsConfig] }
 ]

@@ -4,7 +4,7 @@
  */
 import { FileSystem } from "@effect/platform"
 import { SqlClient } from "@effect/sql"
-import { Context, Effect, Either } from "effect"
+import { Context, Effect, type Either } from "effect"
 import { join } from "node:path"
 import * as GoldModel from "@voltlake/domain/GoldModel"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"

@@ -19,7 +19,7 @@ it.live("maintenance that stops by a bug says so, and gives its lock to whoever 
         const home: Stages.Home = { ...opened, purpose: "test", whenStopped: "others go on" }
         yield* Effect.forkScoped(Effect.provideService(Stages.run("maintenance", home), Catalog, broken))
         const health = yield* StageHealth
-        const isAtRest = Effect.map(health.all, (all) => all.length === 2 && all.every(({ state, reason }) => state === "waiting" && reason.includes("after 1m")))
+        const isAtRest = Effect.map(health.all, (all) => all.length === 3 && all.every(({ state, reason }) => state === "waiting" && reason.includes("after 1m")))
         yield* Effect.repeat(isAtRest, { until: (itIs) => itIs, schedule: Schedule.spaced("50 millis") })
         const states = yield* health.all
         expect(states.find(({ stage }) => stage === "maintenance")?.reason).toContain("it stopped, and begins anew after 1m: a bug of ours")

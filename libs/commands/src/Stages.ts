@@ -124,7 +124,7 @@ const runWhileHeld = Effect.fnUntraced(function*({ lock, stage }: Acquired, home
 }, Effect.scoped)
 
 /** What tells its health by itself. */
-const partsOf = (stage: StageName): ReadonlyArray<string> => (stage === "maintenance" ? [stage, "compaction"] : [stage])
+const partsOf = (stage: StageName): ReadonlyArray<string> => (stage === "maintenance" ? [stage, "compaction", "retention"] : [stage])
 
 /** Takes the lock as soon as it is free. */
 const acquireWhenFree = Effect.fnUntraced(function*(stage: StageName, home: Home) {

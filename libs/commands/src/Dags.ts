@@ -13,6 +13,7 @@ import { render } from "@voltlake/iceberg/TableIdentifier"
 import { Tables } from "@voltlake/iceberg/Tables"
 import * as Compaction from "@voltlake/maintenance/Compaction"
 import * as Compactor from "@voltlake/maintenance/Compactor"
+import * as LogRetention from "@voltlake/maintenance/LogRetention"
 import * as Orphans from "@voltlake/maintenance/Orphans"
 import type { Dag, Facts, Schedule, Task } from "@voltlake/orchestration/Dag"
 import * as OpsEvents from "@voltlake/postgres/OpsEvents"
@@ -143,6 +144,15 @@ const reconcile = Effect.fnUntraced(function*(topic: string) {
   return { checks: report.checks.length, breaches: breaches.length } satisfies Facts
 })
 
+/** Of the embedded log: one on Kafka has its broker's own. */
+const logRetention = (topic: string, days: number): LakeDag => ({
+  name: "log_retention",
+  description: `Drops records from the embedded log ${days} days after they were sent, once bronze has them`,
+  schedule: at("50 * * * *"),
+  stuckAfter: Duration.hours(3),
+  tasks: [task("trim", [], () => Effect.map(LogRetention.run(topic, days), (dropped) => ({ dropped: Number(dropped) })))]
+})
+
 type TaskNeeds =
   | Effect.Effect.Context<ReturnType<typeof build>>
   | Effect.Effect.Context<ReturnType<typeof publish>>
@@ -154,7 +164,7 @@ type TaskNeeds =
 export type LakeDag = Dag<unknown, TaskNeeds>
 
 /** All DAGs, as they are now: gold's has tasks for each model. */
-export const all = ({ compaction, ingest }: Lake.Settings) =>
+export const all = ({ adapters, compaction, ingest, logRetentionDays }: Lake.Settings) =>
   Effect.map(silverToGold, (gold) => {
     const others: ReadonlyArray<LakeDag> = [
       {
@@ -179,6 +189,7 @@ export const all = ({ compaction, ingest }: Lake.Settings) =>
         tasks: [task("verify", [], () => reconcile(ingest.topic), { retries: 0 })]
       }
     ]
-    const dags: ReadonlyArray<LakeDag> = [gold, ...others]
+    const days = Option.isSome(adapters.kafka) ? undefined : Option.getOrUndefined(logRetentionDays)
+    const dags: ReadonlyArray<LakeDag> = [gold, ...others, ...(days === undefined ? [] : [logRetention(ingest.topic, days)])]
     return dags
   })

@@ -10,6 +10,7 @@ import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Compaction from "@voltlake/maintenance/Compaction"
 import * as DayRetention from "@voltlake/maintenance/DayRetention"
+import * as LogRetention from "@voltlake/maintenance/LogRetention"
 import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
@@ -30,6 +31,7 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     cleaner: Cleaner.settingsConfig,
     compaction: Compaction.settingsConfig,
     retention: DayRetention.settingsConfig,
+    logRetentionDays: LogRetention.settingsConfig,
     dags: Dags.settingsConfig,
     listen: listenConfig,
     catalog: CatalogSettings.settingsConfig,

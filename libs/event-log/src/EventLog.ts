@@ -124,6 +124,8 @@ export class EventLog extends Context.Tag("@voltlake/event-log/EventLog")<EventL
   ) => Effect.Effect<ReadonlyArray<OffsetRange>, EventLogError | UnknownTopicPartition>
   /** Joins the group that reads the topic, until the scope closes. */
   readonly open: (topic: string, group: string) => Effect.Effect<LogReader, EventLogError, Scope.Scope>
+  /** For each partition an offset below which all records were sent before a time (milliseconds since 1970); its end where all were. */
+  readonly olderThan: (topic: string, timestampMs: number) => Effect.Effect<ReadonlyArray<TopicPartition & { readonly offset: bigint }>, EventLogError>
   /** Drops what lies wholly below `offset` (retention). `first` afterwards is at most `offset`. */
   readonly trim: (tp: TopicPartition, offset: bigint) => Effect.Effect<void, EventLogError | UnknownTopicPartition>
 }>() {}

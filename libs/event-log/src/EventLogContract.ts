@@ -192,6 +192,17 @@ export const eventLogContract = (name: string, layer: Layer.Layer<EventLog, unkn
         expect((yield* Effect.flip(reader.read(tp, 5n, plenty)))._tag).toBe("OffsetOutOfRange")
       }))
 
+      run("tells where records of a time begin", (log, topic) => Effect.gen(function*() {
+        yield* log.ensureTopic(topic, 2)
+        const day = Date.parse("2026-11-01T00:00:00Z")
+        for (const hour of [1, 2, 3]) yield* log.append(topic, new Map([[0, [{ ...record("a"), timestampMs: day + hour * 3_600_000 }]]]))
+        const at = (hour: number) => Effect.map(log.olderThan(topic, day + hour * 3_600_000), (all) => all.map(({ offset, partition }) => [partition, offset]))
+        expect(yield* at(0)).toEqual([[0, 0n], [1, 0n]])
+        expect(yield* at(2)).toEqual([[0, 1n], [1, 0n]])
+        expect(yield* at(2.5)).toEqual([[0, 2n], [1, 0n]])
+        expect(yield* at(4)).toEqual([[0, 3n], [1, 0n]])
+      }))
+
       run("never sees a gap while eight append at once", (log, topic) => Effect.gen(function*() {
         const appenders = 8
         const appends = 25

@@ -116,6 +116,9 @@ const make = Effect.fnUntraced(function*(settings: KafkaSettings) {
     identity: Effect.map(look("identity", "of the cluster", (own) => own.describeCluster()), ({ clusterId }) => clusterId),
     ensureTopic,
     partitions,
+    olderThan: (topic, timestampMs) =>
+      Effect.map(look("olderThan", topic, (own) => own.fetchTopicOffsetsByTimestamp(topic, timestampMs)), (found) =>
+        found.map(({ offset, partition }) => ({ topic, partition, offset: BigInt(offset) })).sort((a, b) => a.partition - b.partition)),
     append,
     trim,
     open: (topic, group) => KafkaReader.make(client, { topic, group, bufferBytesMax, bounds: partitions(topic) })

@@ -106,6 +106,13 @@ export const make = Effect.gen(function*() {
     ensureTopic,
     append,
     partitions,
+    olderThan: (topic, timestampMs) =>
+      Effect.sync(() =>
+        (topics.get(topic) ?? []).map((held, partition) => {
+          const newer = held.records.find((record) => record.timestampMs >= timestampMs)
+          return { topic, partition, offset: newer?.offset ?? endOf(held) }
+        })
+      ),
     open: (topic) => Effect.succeed(soleReader(read, partitions(topic), arrivals(topic))),
     trim: Effect.fn("MemoryEventLog.trim")((tp: TopicPartition, offset: bigint) =>
       Effect.map(find(tp), (held) => {

@@ -218,6 +218,17 @@ const make = Effect.gen(function*() {
         select ${topic}, at from generate_series(0, ${partitions}::int - 1) at
         on conflict do nothing`.pipe(Effect.mapError(failed("ensureTopic", topic)))
     }),
+    // Segments are dropped whole: one with a newer record in it stays.
+    olderThan: Effect.fn("PostgresEventLog.olderThan")((topic: string, timestampMs: number) =>
+      sql<{ readonly partition: number; readonly offset: string }>`
+        select p.partition, coalesce(
+          (select min(s.base_offset) from log.segment s
+            where s.topic = p.topic and s.partition = p.partition and s.timestamp_max >= ${timestampMs}), p.next_offset)::text as "offset"
+        from log.partition p where p.topic = ${topic} order by p.partition`.pipe(
+          Effect.mapError(failed("olderThan", topic)),
+          Effect.map((rows) => rows.map(({ offset, partition }) => ({ topic, partition, offset: BigInt(offset) })))
+        )
+    ),
     trim: Effect.fn("PostgresEventLog.trim")(({ partition, topic }: TopicPartition, offset: bigint) =>
       sql`select log.trim(${topic}, ${partition}, ${offset})`.pipe(
         Effect.mapError(failedAt("trim", topic)),

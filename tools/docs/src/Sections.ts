@@ -11,6 +11,7 @@ import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
 import * as Compaction from "@voltlake/maintenance/Compaction"
 import * as DayRetention from "@voltlake/maintenance/DayRetention"
+import * as LogRetention from "@voltlake/maintenance/LogRetention"
 import * as S3Settings from "@voltlake/object-store/S3Settings"
 import * as Logs from "@voltlake/observability/Logs"
 import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
@@ -47,7 +48,7 @@ export const sections: ReadonlyArray<Section> = [
   {
     title: "Maintenance",
     text: "By whichever process of a stage does it: the same for all of them.",
-    configs: [Cleaner.settingsConfig, Compaction.settingsConfig, DayRetention.settingsConfig]
+    configs: [Cleaner.settingsConfig, Compaction.settingsConfig, DayRetention.settingsConfig, LogRetention.settingsConfig]
   },
   { title: "Orchestrator", text: "What runs the DAGs.", configs: [Dags.settingsConfig] },
   { title: "Engine", text: "DuckDB, one in every process.", configs: [DuckDbQueryEngine.settingsConfig] }

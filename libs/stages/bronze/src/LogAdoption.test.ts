@@ -25,6 +25,7 @@ const switching = Effect.gen(function*() {
     ensureTopic: (...args) => current.ensureTopic(...args),
     partitions: (...args) => current.partitions(...args),
     append: (...args) => current.append(...args),
+    olderThan: (...args) => current.olderThan(...args),
     trim: (...args) => current.trim(...args),
     open: (...args) =>
       Effect.map(current.open(...args), (reader) => ({

@@ -3,6 +3,7 @@ import { NodeContext } from "@effect/platform-node"
 import { Console, Duration, Effect, Either, Option, Schedule, Schema } from "effect"
 import * as GoldModels from "@voltlake/gold/GoldModels"
 import { parseCron } from "@voltlake/orchestration/Dag"
+import * as Leadership from "@voltlake/orchestration/Leadership"
 import * as RunStore from "@voltlake/orchestration/RunStore"
 import * as Ticks from "@voltlake/orchestration/Ticks"
 import * as Dags from "./Dags.ts"
@@ -92,6 +93,12 @@ export const list = ({ dataDir, json }: Common) =>
         dag.tasks.length,
         dag.description
       ]))
+      const leader = yield* Leadership.leader
+      yield* Console.log(
+        leader === undefined
+          ? "no orchestrator runs: `voltlake start` has one, and so has a process of `dist/orchestrator.mjs`"
+          : `orchestrated by process ${leader.pid} on ${leader.host}`
+      )
     }))
 
 const ofRun = (run: RunStore.Run) => ({

@@ -1,6 +1,12 @@
-/** `voltlake forget VEHICLE`. */
-import { Console, Duration, Effect } from "effect"
+/** `voltlake forget VEHICLE`: out of the lake's tables, then out of what was made of them, then out of what is kept of the past. */
+import { NodeContext } from "@effect/platform-node"
+import { SqlClient } from "@effect/sql"
+import { Console, Duration, Effect, Either, Schema } from "effect"
 import { qualifiedName } from "@voltlake/domain/Tables"
+import * as Gold from "@voltlake/gold/Gold"
+import * as GoldBatch from "@voltlake/gold/GoldBatch"
+import * as GoldModels from "@voltlake/gold/GoldModels"
+import * as GoldPublish from "@voltlake/gold/GoldPublish"
 import * as Forget from "@voltlake/maintenance/Forget"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
@@ -14,17 +20,66 @@ export interface ForgetOptions {
   readonly json: boolean
 }
 
-const forget = Effect.fnUntraced(function*({ dropReferences, dryRun, json, vehicle }: ForgetOptions, { settings }: Lake.Opened) {
+/** The lake's own tables have forgotten the vehicle, and something that was made of them has not. */
+export class ForgetIncomplete extends Schema.TaggedError<ForgetIncomplete>()("ForgetIncomplete", { reasons: Schema.Array(Schema.String) }) {
+  override get message() {
+    return `the vehicle is out of bronze and silver, and not out of all that was made of them: ${this.reasons.join("; ")}. ` +
+      "Mend that (`voltlake models list` says what is wrong with a model), and run the command again"
+  }
+}
+
+/** Live gold follows silver in its next step, whoever takes it. */
+const followLive = Effect.fnUntraced(function*({ settings }: Lake.Opened) {
+  const stage = yield* Gold.make(settings.gold)
+  yield* Effect.repeat(stage.step, { while: (outcome) => outcome === "advanced" })
+}, Effect.scoped)
+
+const followBatch = Effect.fnUntraced(function*(name: string) {
+  const checked = yield* GoldModels.load(name)
+  yield* GoldBatch.build(checked)
+  if (checked.model.refresh === "batch") yield* GoldPublish.publish(checked)
+})
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+/** Each as far as it goes; answers what did not. */
+const followAll = Effect.fnUntraced(function*(opened: Lake.Opened) {
+  const live = yield* Effect.either(followLive(opened))
+  const batch = yield* Effect.forEach(yield* GoldModels.all, ({ name }) =>
+    Effect.map(Effect.either(followBatch(name)), Either.mapLeft((error) => `gold.${name}: ${messageOf(error)}`)))
+  return [...batch, Either.mapLeft(live, (error) => `live gold: ${messageOf(error)}`)].flatMap((one) => (Either.isLeft(one) ? [one.left] : []))
+}, (effect, { settings }) => Effect.provideService(effect, GoldModels.ModelFolder, settings.dags.modelFolder).pipe(Effect.provide(NodeContext.layer)))
+
+/** What operations noted with rows of the vehicle in it. */
+const redact = Effect.fnUntraced(function*(vehicle: string) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`UPDATE ops.events SET message = 'taken out: it named a vehicle that was forgotten', facts = '{}'
+    WHERE position(${vehicle} IN message || facts::text) > 0`
+  yield* sql`DELETE FROM ops.dag_log WHERE position(${vehicle} IN message) > 0`
+  yield* sql`UPDATE ops.dag_attempt SET error = 'taken out: it named a vehicle that was forgotten' WHERE position(${vehicle} IN error) > 0`
+})
+
+const forget = Effect.fnUntraced(function*({ dropReferences, dryRun, json, vehicle }: ForgetOptions, opened: Lake.Opened) {
+  const { settings } = opened
   yield* LakeSetup.ensure(settings.ingest)
-  const { removed, snapshotsDropped } = yield* Forget.run({ vehicleId: vehicle, dropReferences, dryRun })
+  const request = { vehicleId: vehicle, dropReferences, dryRun }
+  const removed = yield* Forget.removeRows(request)
+  const reasons = dryRun ? [] : yield* followAll(opened)
+  const snapshotsDropped = dryRun ? 0 : yield* Forget.dropSnapshots(request)
+  if (!dryRun) yield* redact(vehicle)
   const tables = removed.map(({ contract, files, rows }) => ({ table: qualifiedName(contract), rows, files }))
-  if (json) return yield* Output.json({ dryRun, tables, snapshotsDropped })
-  yield* Output.table(["table", dryRun ? "rows that would go" : "rows removed", "files that held them"], tables.map(({ files, rows, table }) => [table, rows, files]))
-  if (dryRun) return
-  yield* Console.log(
-    `${snapshotsDropped} snapshots were dropped. The files that only they name are deleted ${Duration.format(settings.cleaner.gracePeriod)} from now by a ` +
-      "running lake. The log's own records stay for as long as the log keeps them; events that come from now on are kept like any."
-  )
+  if (json) yield* Output.json({ dryRun, tables, snapshotsDropped, incomplete: reasons })
+  else {
+    const head = ["table", dryRun ? "rows that would go" : "rows removed", "files that held them"]
+    yield* Output.table(head, tables.map(({ files, rows, table }) => [table, rows, files]))
+    if (!dryRun) {
+      yield* Console.log(
+        `${snapshotsDropped} snapshots were dropped. The files that only they name are deleted ${Duration.format(settings.cleaner.gracePeriod)} from now by a ` +
+          "running lake. The log's own records stay for as long as the log keeps them; events that come from now on are kept like any."
+      )
+    }
+  }
+  if (reasons.length > 0) return yield* new ForgetIncomplete({ reasons })
 })
 
 export const run = (options: ForgetOptions) => Lake.use(options.dataDir, (opened) => forget(options, opened))

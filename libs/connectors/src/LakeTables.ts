@@ -132,6 +132,21 @@ export const progressSummary = (progress: Progress.Progress): Record<string, str
   [positionKey]: Position.encode(Progress.position(progress))
 })
 
+/** Summary key of silver's tables: the sequence number of bronze's snapshot from which on silver must read bronze. */
+const bronzeSequenceKey = "voltlake.bronze-sequence"
+
+/** The summary entry of a commit that takes rows out of bronze and silver: what silver has read of bronze before must not come in any more. */
+export const bronzeSequenceSummary = (sequenceNumber: bigint): Record<string, string> => ({ [bronzeSequenceKey]: String(sequenceNumber) })
+
+/** Where a batch of silver must have read bronze from, at least. */
+export const bronzeSequenceOf = (metadata: TableMetadata): bigint => {
+  for (const { summary } of positionLineage(metadata)) {
+    const text = summary[bronzeSequenceKey]
+    if (text !== undefined) return /^\d+$/.test(text) ? BigInt(text) : 0n
+  }
+  return 0n
+}
+
 /** How far our own commits have brought each table, whatever became of it since. */
 export const headPositions = Effect.gen(function*() {
   const heads = yield* (yield* Catalog).heads

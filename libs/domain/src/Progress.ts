@@ -80,6 +80,9 @@ export class EquationBreach extends Schema.TaggedError<EquationBreach>()("Equati
 
 export type AdvanceError = OffsetGap | OffsetOverlap | EquationBreach
 
+const totals = ["rows", "skipped", "lost", "rejected", "duplicates"] as const
+export type Total = (typeof totals)[number]
+
 const accountedFor = (c: {
   readonly rows: bigint
   readonly skipped: bigint
@@ -128,6 +131,10 @@ export const advance = (progress: Progress, ranges: Iterable<RangeCounts>): Eith
 export const check = (progress: Progress): Either.Either<Progress, EquationBreach> => {
   for (const [k, p] of progress) {
     const sum = accountedFor(p)
+    const negative = totals.find((counter) => p[counter] < 0n)
+    if (negative !== undefined) {
+      return Either.left(new EquationBreach({ subject: k, equation: `${negative} >= 0`, expected: 0n, actual: p[negative] }))
+    }
     if (p.position - p.start !== sum) {
       return Either.left(
         new EquationBreach({
@@ -144,7 +151,6 @@ export const check = (progress: Progress): Either.Either<Progress, EquationBreac
 
 export const position = (progress: Progress): Position => new Map(Array.from(progress, ([k, p]) => [k, p.position]))
 
-export type Total = "rows" | "skipped" | "lost" | "rejected" | "duplicates"
 
 export const total = (progress: Progress, counter: Total): bigint => {
   let sum = 0n

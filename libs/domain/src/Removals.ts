@@ -23,22 +23,32 @@ export class Removals extends Schema.Class<Removals>("Removals")({
   /** The {@link id} that it found. */
   previous: Schema.String,
   scope: Scope,
+  /** When that was, in milliseconds since 1970. */
+  atMs: Schema.Number,
   /** Rows removed since the table began, by `Position.key`. */
   rows: Schema.ReadonlyMapFromRecord({ key: Schema.String, value: Schema.BigInt })
 }) {}
 
-export const none = new Removals({ id: "", previous: "", scope: { type: "any" }, rows: new Map() })
+export const none = new Removals({ id: "", previous: "", scope: { type: "any" }, atMs: 0, rows: new Map() })
 
 /** By `Position.key`. */
 export type RowCounts = ReadonlyMap<string, bigint>
 
+export interface Removal {
+  /** The commit's. */
+  readonly id: string
+  readonly scope: Scope
+  readonly atMs: number
+  readonly removed: RowCounts
+}
+
 export const total = (rows: RowCounts): bigint => Array.from(rows.values()).reduce((sum, count) => sum + count, 0n)
 
-/** With the rows that the commit `id` removes besides. */
-export const add = (removals: Removals, id: string, scope: Scope, removed: RowCounts): Removals => {
+/** With the rows that a commit removes besides. */
+export const add = (removals: Removals, { atMs, id, removed, scope }: Removal): Removals => {
   const rows = new Map(removals.rows)
   for (const [key, count] of removed) rows.set(key, (rows.get(key) ?? 0n) + count)
-  return new Removals({ id, previous: removals.id, scope, rows })
+  return new Removals({ id, previous: removals.id, scope, atMs, rows })
 }
 
 const Text = Schema.parseJson(Removals)

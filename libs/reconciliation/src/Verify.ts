@@ -5,7 +5,7 @@
  * read before the one it came from, so work under way is never taken for a breach.
  */
 import { SqlClient } from "@effect/sql"
-import { Effect, Either } from "effect"
+import { Clock, Effect, Either } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
@@ -228,6 +228,7 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
     },
     ahead("gold", at(gold.progress), silverOnce),
     ...ownEquation("gold", gold.progress),
+    followCheck(clean, gold.silverRemoval, yield* Clock.currentTimeMillis),
     ...(isGoldToFollow ? [] : goldChecks(gold, yield* silverBelow(connection, clean, gold.progress)))
   ]
   const report: Report = {
@@ -240,6 +241,15 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
   }
   return report
 }, Effect.scoped)
+
+/** How long gold may take to follow silver: longer, and it does not. */
+const followMs = 10 * 60_000
+
+/** Gold that has not followed what was removed from silver is not compared; a while later that is a breach itself. */
+const followCheck = ({ removals }: Loaded, followed: string, nowMs: number): Check => {
+  const isLate = followed !== removals.id && nowMs - removals.atMs > followMs
+  return { subject: "gold", equation: "removals from silver that gold has not followed for ten minutes = 0", expected: 0n, actual: count(isLate) }
+}
 
 const goldChecks = (
   gold: Effect.Effect.Success<ReturnType<typeof readGold>>,

@@ -215,11 +215,19 @@ const commit = (
 /** Merging of the table's files came in between: so often it is tried again. */
 const triesMax = 5
 
+/** Silver with its epoch: one that changes while silver is loaded may be of either side of it. */
+const loadSilver = Effect.gen(function*() {
+  const epoch = (yield* Catalog).epoch(LakeTables.identifier(telemetryClean))
+  while (true) {
+    const before = yield* epoch
+    const silver = yield* LakeTables.load(telemetryClean)
+    if ((yield* epoch) === before) return { silver, silverEpoch: before }
+  }
+})
+
 const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, connection: Connection, onDay: OnDay) {
   const table = yield* ModelTable.ensure(checked)
-  const silver = yield* LakeTables.load(telemetryClean)
-  // After silver: the commit that makes a rewound table current notes the epoch with it.
-  const silverEpoch = yield* (yield* Catalog).epoch(LakeTables.identifier(telemetryClean))
+  const { silver, silverEpoch } = yield* loadSilver
   const source = new ModelTable.Source({
     model: ModelTable.modelHash(checked.model),
     silverEpoch,

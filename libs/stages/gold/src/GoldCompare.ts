@@ -15,6 +15,7 @@ import { telemetryClean } from "@voltlake/domain/Tables"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
 import * as Expression from "@voltlake/iceberg/Expression"
+import { Catalog } from "@voltlake/iceberg/Catalog"
 import { currentSchema } from "@voltlake/iceberg/TableMetadata"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
@@ -149,6 +150,18 @@ const plainColumns = Effect.fnUntraced(function*(sql: PgClient.PgClient, model: 
   return columns.filter(({ name }) => !generated.some((one) => one.name === name))
 })
 
+/**
+ * Silver in the state that gold counts in. One from which rows were removed since, or that was rewound, would make differences of what gold is to follow
+ * by itself, and following would not find them any more.
+ */
+const loadAsGoldKnowsIt = Effect.fnUntraced(function*(model: string, gold: GoldProgress.GoldProgress) {
+  const epochOf = Effect.flatMap(Catalog, (catalog) => catalog.epoch(LakeTables.identifier(telemetryClean)))
+  const silver = yield* LakeTables.load(telemetryClean)
+  const isSame = silver.removals.id === gold.silverRemoval && (yield* epochOf) === gold.silverEpoch &&
+    Position.reached(Progress.position(silver.progress), Progress.position(gold.progress))
+  return isSame ? silver : yield* new GoldBehind({ model, reason: "silver was rewound, or rows were removed from it, and live gold has not followed" })
+})
+
 const SourceText = Schema.parseJson(ModelTable.Source)
 
 const checkComparable = Effect.fnUntraced(function*(model: string, gold: GoldProgress.GoldProgress, source: ModelTable.Source) {
@@ -187,7 +200,7 @@ export const compare = Effect.fn("GoldCompare.compare")(function*(checked: Model
   return yield* transaction(Effect.gen(function*() {
     const gold = yield* GoldProgress.lock(sql)
     yield* checkComparable(model.name, gold, source)
-    const silver = yield* LakeTables.load(telemetryClean)
+    const silver = yield* loadAsGoldKnowsIt(model.name, gold)
     const count = () => Effect.map(connection.rows(`SELECT count(*) AS n FROM ${ModelUnits.unitsTable}`), ([row]) => Number(row?.["n"] ?? 0))
     const before = yield* count()
     yield* dropTouched(context, silver, source.position, Progress.position(gold.progress))

@@ -67,7 +67,11 @@ const before = Effect.fnUntraced(function*(context: Context, time: string) {
 const differing = Effect.fnUntraced(function*({ connection, sql }: Context, rows: string) {
   const [held] = yield* sql<{ readonly counts: string }>`
     SELECT coalesce(json_agg(v), '[]')::text AS counts
-    FROM (SELECT vehicle_id, sum(event_count)::text AS events FROM gold_vehicle_minute_metrics GROUP BY vehicle_id) AS v`
+    FROM (
+      SELECT vehicle_id, sum(event_count)::text AS events FROM (
+        SELECT vehicle_id, event_count FROM gold_vehicle_minute_metrics UNION ALL SELECT DISTINCT vehicle_id, 0 FROM vehicle_signal_latest
+      ) AS held GROUP BY vehicle_id
+    ) AS v`
   const found = yield* connection.rows(`
     WITH held AS (
       SELECT unnest(from_json(${literal(held?.counts ?? "[]")}, '[{"vehicle_id": "VARCHAR", "events": "BIGINT"}]'), recursive := true)

@@ -2,7 +2,7 @@
  * An operator's word that rows which are missing from a table were removed on purpose, by another engine or by hand: they count as removed from then on.
  * The number is the operator's too: what is missing besides must not pass with it.
  */
-import { Effect, Either, Schema } from "effect"
+import { Clock, Effect, Either, Schema } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as Position from "@voltlake/domain/Position"
@@ -44,6 +44,7 @@ export const run = Effect.fn("Acknowledge.run")(function*(contract: TableContrac
   if (total !== rows) return yield* refused(`${total} rows are missing, not ${rows}`)
   if (total === 0n && ForeignRemoval.unacknowledged(table.metadata).length === 0) return yield* refused("no row is missing, and no other engine removed any")
   const commitId = yield* Transaction.newCommitId
+  const atMs = yield* Clock.currentTimeMillis
   yield* Transaction.commit<TableMoved | LakeTables.ProgressDamaged>({
     commitId,
     changes: [{
@@ -52,7 +53,7 @@ export const run = Effect.fn("Acknowledge.run")(function*(contract: TableContrac
       summary: (metadata: TableMetadata) =>
         metadata.currentSnapshotId === table.metadata.currentSnapshotId
           ? Either.right({
-            ...LakeTables.removalsSummary(Removals.add(table.removals, commitId, { type: "any" }, gone)),
+            ...LakeTables.removalsSummary(Removals.add(table.removals, { id: commitId, scope: { type: "any" }, atMs, removed: gone })),
             ...ForeignRemoval.summary([])
           })
           : Either.left(new TableMoved({ table: qualifiedName(contract) }))

@@ -5,16 +5,18 @@
  * Not covered: records that the log still holds (they go by the log's own retention, and are not read again), events that come later, and copies that
  * others made.
  */
-import { Duration, Effect, Schedule, Schema } from "effect"
+import { Effect, Schema } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import { namesVehicleSql } from "@voltlake/domain/DecodeSql"
-import * as Position from "@voltlake/domain/Position"
-import * as Progress from "@voltlake/domain/Progress"
-import { lakeTables, qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
+import { lakeTables, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import * as Action from "@voltlake/iceberg/Action"
+import { Catalog } from "@voltlake/iceberg/Catalog"
 import * as Expression from "@voltlake/iceberg/Expression"
 import { mainBranch, positionTag } from "@voltlake/iceberg/Snapshot"
+import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
+import { render } from "@voltlake/iceberg/TableIdentifier"
 import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { Tables } from "@voltlake/iceberg/Tables"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { literal } from "@voltlake/query-engine/SqlText"
 import * as Removal from "./Removal.ts"
@@ -47,45 +49,54 @@ const conditions = (vehicleId: string): ReadonlyArray<Removal.Condition> => [
 
 const othersReferences = (metadata: TableMetadata) => Object.keys(metadata.refs).filter((name) => name !== mainBranch && name !== positionTag)
 
+/** The lake's own tables, and gold's, which are made from them. */
+const allTables = Effect.gen(function*() {
+  yield* Effect.forEach(lakeTables, LakeTables.ensure, { discard: true })
+  const listed = yield* (yield* Catalog).list
+  return [...lakeTables.map(LakeTables.identifier), ...listed.filter(({ namespace }) => namespace === "gold")]
+})
+
 const checkReferences = Effect.fnUntraced(function*({ dropReferences }: Request) {
   if (dropReferences) return
-  const found = yield* Effect.forEach(lakeTables, (contract) =>
-    Effect.map(LakeTables.ensure(contract), ({ metadata }) => othersReferences(metadata).map((name) => `${name} of ${qualifiedName(contract)}`)))
+  const tables = yield* Tables
+  const found = yield* Effect.forEach(yield* allTables, (table) =>
+    Effect.map(tables.load(table), ({ metadata }) => othersReferences(metadata).map((name) => `${name} of ${render(table)}`)))
   if (found.flat().length > 0) return yield* new ForgetRefused({ references: found.flat() })
 })
 
 /** Manifests without the bounds of files that are gone, then only the snapshot that has them. Answers how many snapshots went. */
-const dropSnapshots = Effect.fnUntraced(function*(contract: TableContract) {
-  const table = LakeTables.identifier(contract)
-  if ((yield* LakeTables.ensure(contract)).metadata.currentSnapshotId === undefined) return 0
+const dropSnapshotsOf = Effect.fnUntraced(function*(table: TableIdentifier, { dropReferences }: Request) {
+  if ((yield* (yield* Tables).load(table)).metadata.currentSnapshotId === undefined) return 0
   const rewritten = yield* Transaction.commit({ commitId: yield* Transaction.newCommitId, changes: [{ table, actions: [Action.rewriteManifests] }] })
   const { metadata, snapshot } = rewritten.tables[0]!
+  // A tag that somebody made meanwhile is of rows without the vehicle, or holds the expiry up, which says so.
+  const references = dropReferences ? othersReferences(metadata).map(Action.removeReference) : []
   const old = metadata.snapshots.filter((one) => one.sequenceNumber < snapshot!.sequenceNumber).map((one) => one.snapshotId)
-  const references = othersReferences(metadata).map(Action.removeReference)
   yield* Transaction.commit({ commitId: yield* Transaction.newCommitId, changes: [{ table, actions: [...references, Action.expire(old)] }] })
   return old.length
 })
 
-const silverWait = Schedule.spaced(Duration.millis(200)).pipe(Schedule.intersect(Schedule.recurs(75)))
-
-/** A batch that silver read from bronze before the removal may be committed after it. Where no silver runs there is none. */
-const untilSilverHasRead = Effect.fnUntraced(function*(bronze: Position.Position) {
-  const hasRead = Effect.map(LakeTables.load(telemetryClean), ({ progress }) => Position.reached(Progress.position(progress), bronze))
-  yield* Effect.repeat(hasRead, { until: (has) => has, schedule: silverWait })
-})
-
-export const run = Effect.fn("Forget.run")(function*(request: Request) {
+/** Takes the rows out of the lake's own tables. Gold follows by itself, live and by batch; then {@link dropSnapshots} ends it. */
+export const removeRows = Effect.fn("Forget.removeRows")(function*(request: Request) {
   const { dryRun, vehicleId } = request
   yield* checkReferences(request)
   const all = conditions(vehicleId)
-  const removed = yield* Removal.run({ conditions: all, dryRun, scope: { type: "vehicle" } })
-  if (dryRun) return { removed, snapshotsDropped: 0 } satisfies Forgotten
-  yield* untilSilverHasRead(Progress.position((yield* LakeTables.load(telemetryRaw)).progress))
+  const removed = yield* Removal.run({ conditions: all, dryRun, scope: { type: "vehicle" }, isFinal: true })
+  if (dryRun) return removed
+  // What came between the look at the tables and the commit.
   const since = all.map((condition, index) => ({ ...condition, afterSequence: removed[index]!.readAt }))
-  const meanwhile = yield* Removal.run({ conditions: since, dryRun, scope: { type: "vehicle" } })
-  const dropped = yield* Effect.forEach(lakeTables, dropSnapshots)
-  return {
-    removed: removed.map((one, index) => ({ ...one, rows: one.rows + meanwhile[index]!.rows, files: one.files + meanwhile[index]!.files })),
-    snapshotsDropped: dropped.reduce((sum, count) => sum + count, 0)
-  } satisfies Forgotten
+  const meanwhile = yield* Removal.run({ conditions: since, dryRun, scope: { type: "vehicle" }, isFinal: true })
+  return removed.map((one, index): Removal.Removed => ({ ...one, rows: one.rows + meanwhile[index]!.rows, files: one.files + meanwhile[index]!.files }))
+})
+
+/** Drops all snapshots but the current ones, of gold's tables too. Answers how many went. */
+export const dropSnapshots = Effect.fn("Forget.dropSnapshots")(function*(request: Request) {
+  const dropped = yield* Effect.forEach(yield* allTables, (table) => dropSnapshotsOf(table, request))
+  return dropped.reduce((sum, count) => sum + count, 0)
+})
+
+/** Both, for a lake whose gold tables are no part of the question. */
+export const run = Effect.fn("Forget.run")(function*(request: Request) {
+  const removed = yield* removeRows(request)
+  return { removed, snapshotsDropped: request.dryRun ? 0 : yield* dropSnapshots(request) } satisfies Forgotten
 })

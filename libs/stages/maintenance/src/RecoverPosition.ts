@@ -5,7 +5,7 @@
  * What it cannot know it counts so that the equations hold: offsets of bronze between its rows as skipped, and rows of bronze that silver holds in
  * neither table as duplicates. Offsets after the last row are read again.
  */
-import { Effect, Either, Schema } from "effect"
+import { Clock, Effect, Either, Schema } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
@@ -80,7 +80,7 @@ const commit = Effect.fnUntraced(function*(counted: ReadonlyArray<readonly [Tabl
   // Only rows that are there are counted, so that none has been removed.
   const anew = {
     ...summary,
-    ...LakeTables.removalsSummary(Removals.add(Removals.none, commitId, { type: "any" }, new Map())),
+    ...LakeTables.removalsSummary(Removals.add(Removals.none, { id: commitId, scope: { type: "any" }, atMs: yield* Clock.currentTimeMillis, removed: new Map() })),
     ...ForeignRemoval.summary([])
   }
   yield* Transaction.commit({
@@ -119,7 +119,9 @@ const silver = Effect.fnUntraced(function*(connection: Connection) {
   const read = yield* rowsOf(connection, telemetryRaw, upstream.metadata, ranges)
   const progress = new Map(ranges.map(({ end, start, ...tp }) => {
     const key = Position.key(tp)
-    const [rows, rejects, held] = [clean.get(key)?.count ?? 0n, rejected.get(key)?.count ?? 0n, read.get(key)?.count ?? 0n]
+    const [rows, rejects, there] = [clean.get(key)?.count ?? 0n, rejected.get(key)?.count ?? 0n, read.get(key)?.count ?? 0n]
+    // Rows of bronze may have been removed that silver has.
+    const held = there > rows + rejects ? there : rows + rejects
     return [
       key,
       new Progress.PartitionProgress({

@@ -3,15 +3,16 @@
  * change in one commit, whose summary counts what went (`Removals`). Beside whoever commits and reads: what somebody else changed meanwhile is planned
  * again, and only that.
  */
-import { Effect, Either, Schema } from "effect"
+import { Clock, Effect, Either, Schema } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as Position from "@voltlake/domain/Position"
 import * as Removals from "@voltlake/domain/Removals"
-import { qualifiedName, type TableContract } from "@voltlake/domain/Tables"
+import { qualifiedName, type TableContract, telemetryRaw } from "@voltlake/domain/Tables"
 import * as Action from "@voltlake/iceberg/Action"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
 import * as DataFileWriter from "@voltlake/iceberg/DataFileWriter"
 import type * as Expression from "@voltlake/iceberg/Expression"
+import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
 import { TableFiles } from "@voltlake/iceberg/TableFiles"
@@ -36,6 +37,11 @@ export interface Request {
   readonly scope: Removals.Scope
   /** Says what would go, and changes nothing. */
   readonly dryRun: boolean
+  /**
+   * Whether what silver has read of bronze and not committed yet must not come in any more. Bronze's condition comes first then, and those of both silver
+   * tables are among the others.
+   */
+  readonly isFinal?: boolean
 }
 
 export interface Removed {
@@ -131,7 +137,8 @@ const planTable = Effect.fnUntraced(function*(work: Work, condition: Condition) 
   const { files, snapshot } = yield* Scan.plan(metadata, { filter: condition.filter, afterSequence: condition.afterSequence ?? 0n })
   const replacements: Array<Replacement> = []
   for (const group of groupsOf(files)) {
-    const key = group.map(({ file }) => file.filePath).join("\n")
+    // What delete files took out since is no part of what was written.
+    const key = group.map(({ deletes, file }) => [file.filePath, ...deletes.map((one) => one.file.filePath).sort()].join(" ")).join("\n")
     if (!work.known.has(key)) work.known.set(key, yield* replace(work, condition, metadata, group))
     const replacement = work.known.get(key)
     if (replacement !== undefined) replacements.push(replacement)
@@ -145,21 +152,31 @@ const rowsOf = ({ replacements }: PlannedTable): Removals.RowCounts => {
   return all
 }
 
-const commit = (commitId: string, scope: Removals.Scope, planned: ReadonlyArray<PlannedTable>) =>
-  Transaction.commit<Action.RewriteStale | LakeTables.ProgressDamaged>({
+const commit = (commitId: string, atMs: number, { isFinal = false, scope }: Request, planned: ReadonlyArray<PlannedTable>) => {
+  // Of bronze's snapshot in the attempt under way: requirements are asked in the order of the changes.
+  let bronzeSequence = 0n
+  return Transaction.commit<Action.RewriteStale | LakeTables.ProgressDamaged>({
     commitId,
     changes: planned.map((table) => ({
       table: LakeTables.identifier(table.condition.contract),
-      actions: [Action.overwrite({
-        removed: table.replacements.flatMap(({ removed }) => removed),
-        added: table.replacements.flatMap(({ added }) => added),
-        readAt: table.readAt
-      })],
-      summary: (metadata: TableMetadata) =>
-        Either.map(LakeTables.removalsOf(table.condition.contract, metadata), (removals) =>
-          LakeTables.removalsSummary(Removals.add(removals, commitId, scope, rowsOf(table))))
+      actions: [
+        table.replacements.length === 0 ? Action.append([]) : Action.overwrite({
+          removed: table.replacements.flatMap(({ removed }) => removed),
+          added: table.replacements.flatMap(({ added }) => added),
+          readAt: table.readAt
+        })
+      ],
+      summary: (metadata: TableMetadata) => {
+        const { contract } = table.condition
+        if (contract === telemetryRaw) bronzeSequence = NewSnapshot.nextSequenceNumber(metadata)
+        const final = isFinal && contract !== telemetryRaw ? LakeTables.bronzeSequenceSummary(bronzeSequence) : {}
+        if (table.replacements.length === 0) return Either.right(final)
+        return Either.map(LakeTables.removalsOf(contract, metadata), (removals) =>
+          ({ ...final, ...LakeTables.removalsSummary(Removals.add(removals, { id: commitId, scope, atMs, removed: rowsOf(table) })) }))
+      }
     }))
   })
+}
 
 /** What was written and certainly is in no table. */
 const discard = (work: Work, used: ReadonlyArray<PlannedTable>) =>
@@ -170,13 +187,15 @@ const discard = (work: Work, used: ReadonlyArray<PlannedTable>) =>
   })
 
 /** Removes what the conditions name of all their tables, or nothing. */
-export const run = Effect.fn("Removal.run")(function*({ conditions, dryRun, scope }: Request) {
+export const run = Effect.fn("Removal.run")(function*(request: Request) {
+  const { conditions, dryRun, isFinal = false } = request
   const connection = yield* (yield* QueryEngine).connect
   const work: Work = { connection, commitId: yield* Transaction.newCommitId, dryRun, known: new Map() }
   const attempt = Effect.gen(function*() {
     const planned = yield* Effect.forEach(conditions, (condition) => planTable(work, condition))
     const touched = planned.filter(({ replacements }) => replacements.length > 0)
-    if (touched.length > 0 && !dryRun) yield* commit(work.commitId, scope, touched)
+    const isOfBronze = touched.some(({ condition }) => condition.contract === telemetryRaw)
+    if (touched.length > 0 && !dryRun) yield* commit(work.commitId, yield* Clock.currentTimeMillis, request, isFinal && isOfBronze ? planned : touched)
     yield* discard(work, touched)
     return planned.map((table): Removed => ({
       contract: table.condition.contract,

@@ -5,6 +5,7 @@
 import { Effect, Schema } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as LogLineage from "@voltlake/connectors/LogLineage"
+import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
@@ -13,6 +14,7 @@ import * as Action from "@voltlake/iceberg/Action"
 import type { Snapshot } from "@voltlake/iceberg/Snapshot"
 import { lineage, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as Transaction from "@voltlake/iceberg/Transaction"
+import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 
 /** Going back there would do harm, or cannot be done. Nothing was changed. */
 export class RollbackRefused extends Schema.TaggedError<RollbackRefused>()("RollbackRefused", {
@@ -68,6 +70,21 @@ const dropped = Effect.fnUntraced(function*(
   })
 })
 
+/** Rows of bronze that silver has read between two of its positions, and that are there no more. */
+const goneFromBronze = Effect.fnUntraced(function*(now: Progress.Progress, then: Progress.Progress) {
+  const connection = yield* (yield* QueryEngine).connect
+  const bronze = yield* LakeTables.load(telemetryRaw)
+  const at = Progress.position(now)
+  // Bronze that was rewound itself reads from the log what silver will read of it.
+  if (!Position.reached(Progress.position(bronze.progress), at)) return 0n
+  const from = Progress.resume(then, now)
+  const ranges = Array.from(at, ([key, end]) => ({ ...Position.parseKey(key), start: from.get(key) ?? 0n, end }))
+  const relation = yield* SnapshotSource.range(telemetryRaw, bronze.metadata, from, ranges)
+  const [row] = yield* connection.rows(`SELECT count(*) AS n FROM ${relation}`)
+  const read = (progress: Progress.Progress) => (["rows", "rejected", "duplicates"] as const).reduce((sum, counter) => sum + Progress.total(progress, counter), 0n)
+  return read(now) - read(then) - BigInt((row?.["n"] ?? 0n) as bigint)
+}, Effect.scoped)
+
 /** The newest snapshot, from the current one back, at which the table had this progress. */
 const snapshotAt = Effect.fnUntraced(function*(contract: TableContract, metadata: TableMetadata, progress: string) {
   for (const snapshot of lineage(metadata)) {
@@ -92,6 +109,15 @@ export const rollback = Effect.fn("Rollback.rollback")(function*(request: Rollba
       return yield* refused(
         `the log holds ${loss.key} from offset ${loss.first} on, and reading would go on at ${loss.from}. ` +
           "With --accept-loss the rows between are given up, and bronze needs BRONZE_ACCEPT_LOSS=true to go on"
+      )
+    }
+  }
+  if (contract !== telemetryRaw && !acceptLoss) {
+    const missing = yield* goneFromBronze(own.progress, progress)
+    if (missing > 0n) {
+      return yield* refused(
+        `bronze does not hold ${missing} of the rows any more that silver would read again: they were removed, by retention or on purpose. ` +
+          "With --accept-loss they are given up"
       )
     }
   }

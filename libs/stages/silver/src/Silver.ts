@@ -17,7 +17,7 @@ import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import { Wakeups } from "@voltlake/connectors/Wakeups"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
-import type { TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { currentSnapshot, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import * as Action from "@voltlake/iceberg/Action"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine, type SqlValue } from "@voltlake/query-engine/QueryEngine"
@@ -48,6 +48,13 @@ export const settingsConfig: Config.Config<SilverSettings> =
 export class DeduplicationStale extends Schema.TaggedError<DeduplicationStale>()("DeduplicationStale", {}) {
   override get message() {
     return "silver moved on while this batch was checked; it is checked again"
+  }
+}
+
+/** Rows were removed from bronze and silver since this batch was read: it may hold some of them. */
+export class BronzeStale extends Schema.TaggedError<BronzeStale>()("BronzeStale", {}) {
+  override get message() {
+    return "rows were removed from bronze while this batch was worked on; it is read again"
   }
 }
 
@@ -181,6 +188,8 @@ export const make = Effect.fn("Silver.make")(function*(
     readonly counts: ReadonlyArray<Progress.RangeCounts>
     /** Of the batch's own partitions. */
     readonly bronze: Upstream
+    /** Of the snapshot in which they were read. */
+    readonly bronzeSequence: bigint
     readonly commitId: string
     readonly cleanFiles: ReadonlyArray<DataFile>
     readonly rejectedFiles: ReadonlyArray<DataFile>
@@ -195,6 +204,7 @@ export const make = Effect.fn("Silver.make")(function*(
           const progress = yield* LakeTables.progressOf(contract, metadata)
           const next = yield* Progress.advance(progress, batch.counts)
           if (!Position.equals(Progress.position(progress), base)) return yield* Either.left(new DeduplicationStale())
+          if (LakeTables.bronzeSequenceOf(metadata) > batch.bronzeSequence) return yield* Either.left(new BronzeStale())
           yield* checkAgainstBronze(next, batch.bronze)
           return LakeTables.progressSummary(next)
         })
@@ -278,8 +288,9 @@ export const make = Effect.fn("Silver.make")(function*(
       ? yield* DayFiles.write(connection, rejectedRows, { ...target, contract: telemetryRejected, metadata: rejected.metadata })
       : []
     const own = new Set(ranges.map(Position.key))
+    const bronzeSequence = currentSnapshot(bronze.metadata)?.sequenceNumber ?? 0n
     const ofBatch = new Map(Array.from(bronze.progress).filter(([key]) => own.has(key)))
-    const batch = { ...written, commitId, rejectedFiles, bronze: { ...bronze, progress: ofBatch } }
+    const batch = { ...written, commitId, rejectedFiles, bronze: { ...bronze, progress: ofBatch }, bronzeSequence }
     const joined = yield* commitAmongOthers(batch, clean.progress, writeClean)
     yield* KeyIndex.add(connection, clean, cleanRows, Progress.position(joined.progress))
     yield* StageMetrics.counted("silver", joined.counts, waiting)

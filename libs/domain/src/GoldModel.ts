@@ -14,6 +14,12 @@ export type Grain = keyof typeof grains
 /** Microseconds. */
 export const grainLength = (grain: Grain): bigint => grains[grain]
 
+/** Namespace of the Iceberg tables. */
+export const goldNamespace = "gold"
+
+/** Summary key of a gold table's snapshots: the silver that it was computed from. */
+export const goldSourceKey = "voltlake.gold-source"
+
 export interface GoldModel {
   /** Of the Iceberg table `gold.<name>` and the PostgreSQL table `gold_<name>`. */
   readonly name: string

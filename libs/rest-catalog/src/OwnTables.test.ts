@@ -103,6 +103,26 @@ describe("a snapshot of another engine on bronze", () => {
       }).pipe(Effect.provide(parts)))
   }
 
+  it.live("is taken on a computed table of gold where it rewrites the same rows, and refused where it changes any", () =>
+    Effect.gen(function*() {
+      const { post } = yield* bronze
+      const tables = yield* Tables.Tables
+      const computed = { namespace: "gold", name: "minutes" }
+      const { metadata: shape } = yield* tables.load(LakeTables.identifier(telemetryRaw))
+      const definition = { schema: currentSchema(shape), specs: shape.partitionSpecs, sortOrder: shape.sortOrders[1]!, properties: {} }
+      const { metadata: empty } = yield* tables.createIfAbsent(computed, definition)
+      const summary = () => Either.right({ "voltlake.gold-source": "{}" })
+      yield* Transaction.commit({ commitId: "g", changes: [{ table: computed, actions: [Action.append([Engine.file(empty, "a", 10n)])], summary }] })
+      const { metadata } = yield* tables.load(computed)
+      const ask = (work: Engine.Work) =>
+        Effect.flatMap(Engine.snapshot(metadata, work), (snapshot) => post("/v1/namespaces/gold/tables/minutes", Engine.onMain(metadata, snapshot)))
+      for (const work of [{ operation: "append", added: [Engine.file(metadata, "x", 1n)] }, { operation: "delete", removed: [pathOf(metadata, "a")] }]) {
+        const { json, status } = yield* ask(work)
+        expect([status, json.error.message]).toEqual([403, expect.stringContaining("its rows are computed from silver")])
+      }
+      expect((yield* ask({ operation: "replace", added: [Engine.file(metadata, "x", 10n)], removed: [pathOf(metadata, "a")] })).status).toBe(200)
+    }).pipe(Effect.provide(parts)))
+
   it.live("lets a rewrite leave out rows that delete files had deleted, and no more", () =>
     Effect.gen(function*() {
       const { metadata, post } = yield* bronze

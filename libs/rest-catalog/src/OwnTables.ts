@@ -7,6 +7,7 @@
  * Every accepted snapshot gets the keys of ours that its parent has, so that the position is in it, and the tag that guards the position moves along.
  */
 import { Either, Schema } from "effect"
+import { goldNamespace, goldSourceKey } from "@voltlake/domain/GoldModel"
 import { lakeTables } from "@voltlake/domain/Tables"
 import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
@@ -50,6 +51,10 @@ export const ownTables: ReadonlyArray<TableIdentifier> = lakeTables.map(({ name,
 export const isOwn = ({ name, namespace }: TableIdentifier): boolean =>
   ownTables.some((own) => own.namespace === namespace && own.name === name)
 
+/** Whether it is a table of gold that a model made: its rows are computed, and what it says of their source is believed. */
+export const isComputed = ({ namespace }: TableIdentifier, metadata: TableMetadata): boolean =>
+  namespace === goldNamespace && NewSnapshot.inherited(metadata)[goldSourceKey] !== undefined
+
 /** What other engines may not do at all to a table of ours. */
 export const checkUntouched = (table: TableIdentifier, reason: string): Either.Either<void, OwnTableRefused> =>
   isOwn(table) ? Either.left(new OwnTableRefused({ table: render(table), reason })) : Either.right(undefined)
@@ -74,7 +79,7 @@ export const decide = (
     const stamped = stamp(metadata, asked)
     const at = { nowMs: metadata.lastUpdatedMs, metadataLocation: "" }
     const { metadata: after } = yield* TableUpdate.apply(metadata, stamped, at)
-    const fault = stateFault(metadata, after)
+    const fault = stateFault(asked.table, metadata, after)
     return fault === undefined ? [...stamped, ...guardMoved(metadata, after)] : yield* refuse(fault)
   })
 
@@ -95,9 +100,12 @@ const noNewRows = ({ namespace }: TableIdentifier): string =>
     ? "its rows come from the log alone. Send events into the log instead (the topic of Kafka, or `voltlake replay FILE`), or write to a table of a namespace of your own"
     : "its rows come from bronze alone. Send events into the log instead (`voltlake replay FILE`), or write to a table of a namespace of your own"
 
+const computed = "its rows are computed from silver. Write a model of your own (`voltlake models apply FILE`), or to a table of a namespace of your own"
+
 /** Why a snapshot may not become part of the table. */
 const snapshotFault = ({ held, table }: Asked, snapshot: Snapshot): string | undefined => {
   const operation = snapshot.summary["operation"] ?? "append"
+  if (table.namespace === goldNamespace && operation !== "replace") return computed
   const now = held.get(snapshot.snapshotId)
   const before = snapshot.parentSnapshotId === undefined ? undefined : held.get(snapshot.parentSnapshotId)
   if (operation === "append") return noNewRows(table)
@@ -146,7 +154,8 @@ const columnsFault = (before: TableMetadata, after: TableMetadata): string | und
 }
 
 /** Why the table may not become what the updates would make of it. */
-const stateFault = (before: TableMetadata, after: TableMetadata): string | undefined => {
+const stateFault = (table: TableIdentifier, before: TableMetadata, after: TableMetadata): string | undefined => {
+  if (table.namespace === goldNamespace && before.currentSchemaId !== after.currentSchemaId) return "its columns are its model's"
   if (after.tableUuid !== before.tableUuid) return "its uuid stays"
   if (after.location !== before.location) return "its location stays; a lake moves by a copy, see docs/BACKUP.md"
   const columns = columnsFault(before, after)

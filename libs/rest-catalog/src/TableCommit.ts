@@ -70,11 +70,11 @@ const decision = Effect.fnUntraced(function*(commitId: string, { requirements, t
         Either.flatMap(() => checkSequence(metadata, updates)),
         Either.map(() => updates)
       )
-  if (!OwnTables.isOwn(table)) {
+  const { metadata } = yield* (yield* Tables).load(table)
+  if (!OwnTables.isOwn(table) && !OwnTables.isComputed(table, metadata)) {
     for (const update of updates) if (update.action === "set-location") yield* Places.check(update.location)
     return begin
   }
-  const { metadata } = yield* (yield* Tables).load(table)
   // An append is refused whatever it holds, and its files are not read for that.
   const held = begin(metadata)._tag === "Left" ? new Map<bigint, OwnTables.Held>() : yield* SnapshotContents.read(metadata, updates)
   const decide: Decide = (now) => Either.flatMap(begin(now), () => OwnTables.decide(now, { table, updates, held, commitId }))

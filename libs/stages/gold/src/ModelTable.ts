@@ -2,7 +2,7 @@
 import { Effect, Either, Schema } from "effect"
 import { createHash } from "node:crypto"
 import type { GoldModel } from "@voltlake/domain/GoldModel"
-import { ModelInvalid } from "@voltlake/domain/GoldModel"
+import { goldNamespace, goldSourceKey, ModelInvalid } from "@voltlake/domain/GoldModel"
 import * as Position from "@voltlake/domain/Position"
 import * as PartitionSpec from "@voltlake/iceberg/PartitionSpec"
 import * as SortOrder from "@voltlake/iceberg/SortOrder"
@@ -19,8 +19,7 @@ export interface CheckedModel {
   readonly columns: ReadonlyArray<ModelColumn>
 }
 
-export const namespace = "gold"
-export const identifier = (model: GoldModel): TableIdentifier => ({ namespace, name: model.name })
+export const identifier = (model: GoldModel): TableIdentifier => ({ namespace: goldNamespace, name: model.name })
 
 /** The silver that a gold table was computed from. */
 export class Source extends Schema.Class<Source>("GoldSource")({
@@ -37,15 +36,14 @@ export const equals = (a: Source, b: Source): boolean =>
 export const modelHash = ({ grain, key, lookback, sql, time }: GoldModel): string =>
   createHash("sha256").update(JSON.stringify([sql, key, time, grain, String(lookback)])).digest("hex").slice(0, 32)
 
-const sourceKey = "voltlake.gold-source"
 const SourceText = Schema.parseJson(Source)
 
-export const summary = (source: Source): Record<string, string> => ({ [sourceKey]: Schema.encodeSync(SourceText)(source) })
+export const summary = (source: Source): Record<string, string> => ({ [goldSourceKey]: Schema.encodeSync(SourceText)(source) })
 
 /** None for a new table, and where it cannot be read: then the table is computed anew. */
 export const sourceOf = (metadata: TableMetadata): Source | undefined => {
   for (const snapshot of positionLineage(metadata)) {
-    const text = snapshot.summary[sourceKey]
+    const text = snapshot.summary[goldSourceKey]
     if (text !== undefined) return Either.getOrUndefined(Schema.decodeEither(SourceText)(text))
   }
   return undefined

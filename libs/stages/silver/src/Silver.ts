@@ -219,11 +219,11 @@ export const make = Effect.fn("Silver.make")(function*(
    * Compares the batch with what silver got since, and names those of its rows that are copies now. Answers the silver that it may join, and how many
    * copies there were.
    */
-  const compareAgain = Effect.fnUntraced(function*(base: Position.Position, stale: DeduplicationStale) {
+  const compareAgain = Effect.fnUntraced(function*(base: Position.Position, compared: LakeTables.Loaded, stale: DeduplicationStale) {
     const { clean } = yield* loadAligned()
     const now = Progress.position(clean.progress)
-    // Rewound, by whomever: what the batch was compared with is not all there.
-    if (!Position.reached(now, base)) return yield* stale
+    // Rewound, by whomever, or rows removed: what the batch was compared with is not all there.
+    if (!Position.reached(now, base) || clean.removals.id !== compared.removals.id) return yield* stale
     const added = yield* KeyIndex.addSince(connection, clean, base, now)
     const [row] = yield* connection.rows(`SELECT count(*) AS n FROM ${cleanRows} WHERE dedup_key IN (SELECT dedup_key FROM ${added})`)
     const copies = long(row?.["n"])
@@ -241,11 +241,11 @@ export const make = Effect.fn("Silver.make")(function*(
    */
   const commitAmongOthers = Effect.fnUntraced(function*<E, R>(
     first: Checked,
-    compared: Progress.Progress,
+    compared: LakeTables.Loaded,
     writeClean: (attempt: number) => Effect.Effect<Pick<Checked, "counts" | "cleanFiles">, E, R>
   ) {
     let batch = first
-    let progress = compared
+    let { progress } = compared
     for (let tries = 1;; tries++) {
       const base = Progress.position(progress)
       const stale = yield* commit(batch, base).pipe(
@@ -253,7 +253,7 @@ export const make = Effect.fn("Silver.make")(function*(
         Effect.catchIf((error) => error instanceof DeduplicationStale && tries < triesMax, (error) => Effect.succeed(error as DeduplicationStale))
       )
       if (stale === undefined) return { progress: yield* Progress.advance(progress, batch.counts), counts: batch.counts }
-      const again = yield* compareAgain(base, stale)
+      const again = yield* compareAgain(base, compared, stale)
       progress = again.progress
       if (again.copies > 0n) batch = { ...batch, ...(yield* writeClean(tries)) }
     }
@@ -291,7 +291,7 @@ export const make = Effect.fn("Silver.make")(function*(
     const bronzeSequence = currentSnapshot(bronze.metadata)?.sequenceNumber ?? 0n
     const ofBatch = new Map(Array.from(bronze.progress).filter(([key]) => own.has(key)))
     const batch = { ...written, commitId, rejectedFiles, bronze: { ...bronze, progress: ofBatch }, bronzeSequence }
-    const joined = yield* commitAmongOthers(batch, clean.progress, writeClean)
+    const joined = yield* commitAmongOthers(batch, clean, writeClean)
     yield* KeyIndex.add(connection, clean, cleanRows, Progress.position(joined.progress))
     yield* StageMetrics.counted("silver", joined.counts, waiting)
     return "advanced" satisfies Outcome

@@ -1,15 +1,18 @@
 /**
  * Whether a gold model can be used, found out before it is: by the engine's own parser and planner, over a silver without rows.
  *
- * A model must give the same rows for the same silver, whichever engine computes it and in whatever order it reads. So its SQL is a subset: functions that
- * every engine has and that depend on their arguments alone, and sums of exact numbers only.
+ * A model must give the same rows for the same silver, whichever engine computes it and in whatever order it reads. So its SQL is a subset: what every engine
+ * has and what depends on its arguments alone (`ModelSubset`), windows whose order leaves no ties that matter (`ModelOrder`), and sums of exact numbers.
  */
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import { type GoldModel, ModelInvalid } from "@voltlake/domain/GoldModel"
-import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
+import { telemetryClean } from "@voltlake/domain/Tables"
 import { signals } from "@voltlake/domain/TelemetryEvent"
-import type { Connection } from "@voltlake/query-engine/QueryEngine"
+import type { Connection, QueryError } from "@voltlake/query-engine/QueryEngine"
 import { literal, name as quoted } from "@voltlake/query-engine/SqlText"
+import { orderFault } from "./ModelOrder.ts"
+import { fault, ownFault, tableFault } from "./ModelSubset.ts"
+import { calledBy, expressionsOf, isNode, list, type Node, partsOf, scopesOf, serialized } from "./SqlTree.ts"
 
 /** Types that all of DuckDB, Spark, Iceberg and PostgreSQL have. */
 export type ColumnType = "text" | "integer" | "bigint" | "double" | "timestamp" | "boolean" | "decimal"
@@ -29,68 +32,13 @@ export const sourceSql = (relation: string): string =>
     ${signals.map(({ name }) => quoted(name)).join(", ")}, topic, "partition", "offset" FROM ${relation}`
 
 /** The model's SQL over {@link sourceName}. */
-export const boundSql = ({ sql }: GoldModel): string => sql.replaceAll(/\bsilver\s*\.\s*telemetry_clean\b/gi, sourceName)
+export const boundSql = ({ sql }: GoldModel): string => boundText(sql)
 
-const functions = new Set([
-  "+", "-", "*", "/", "%", "abs", "ceil", "coalesce", "concat", "count", "count_star", "date_trunc", "dense_rank", "floor", "greatest", "lag", "lead",
-  "least", "length", "lower", "max", "min", "mod", "nullif", "rank", "round", "row_number", "sign", "substring", "sum", "trim", "upper"
-])
+/** It ends with a line's end, so that what comes after it is no part of a comment. */
+const boundText = (sql: string): string => `${sql.replaceAll(/\bsilver\s*\.\s*telemetry_clean\b/gi, sourceName)}\n`
 
-/** What an author would write first, and what to write instead. */
-const instead: Readonly<Record<string, string>> = {
-  avg: "it depends on the order of rows; divide an exact sum by a count, as gold.vehicle_minute_metrics does",
-  now: "it depends on when it is asked",
-  current_timestamp: "it depends on when it is asked",
-  current_date: "it depends on when it is asked",
-  first: "it depends on the order of rows; take the row of row_number() = 1 over an order that is total",
-  last: "it depends on the order of rows; take the row of row_number() = 1 over an order that is total",
-  any_value: "it depends on the order of rows; take min or max"
-}
-
-const doubles = new Set<string>(signals.map(({ name }) => name))
-const clocks = new Set(["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"])
-
-/** Classes of expressions whose value is no double, or is no longer one, whatever they are made of. */
-const exact = new Set(["CAST", "COMPARISON", "CONJUNCTION"])
-
-type Node = Readonly<Record<string, unknown>>
-
-const isNode = (value: unknown): value is Node => typeof value === "object" && value !== null
-
-const last = (names: unknown): string => (Array.isArray(names) ? String(names.at(-1)).toLowerCase() : "")
-
-/** The first thing in a part of the statement that a model may not do. `within` is the sum that the part is an argument of. */
-const fault = (part: unknown, within: string | undefined): string | undefined => {
-  if (Array.isArray(part)) {
-    for (const one of part) {
-      const found = fault(one, within)
-      if (found !== undefined) return found
-    }
-    return undefined
-  }
-  if (!isNode(part)) return undefined
-  if (part["type"] === "TABLE_FUNCTION") return "it reads from a function; models read silver.telemetry_clean"
-  if (isNode(part["sample"])) return "it samples; a model reads all rows"
-  if (part["class"] === "SUBQUERY") return "it has a subquery within an expression; join it instead"
-  if (part["class"] === "COLUMN_REF") {
-    const name = last(part["column_names"])
-    if (clocks.has(name) && Array.isArray(part["column_names"]) && part["column_names"].length === 1) return `it calls ${name}: ${instead["now"]}`
-    return within !== undefined && doubles.has(name)
-      ? `${within}(${name}) depends on the order of rows, since ${name} is a double; write ${within}(CAST(${name} AS DECIMAL(38, 6)))`
-      : undefined
-  }
-  const called = part["class"] === "FUNCTION" || part["class"] === "WINDOW" ? String(part["function_name"]).toLowerCase() : undefined
-  if (called !== undefined && !functions.has(called)) {
-    return `it calls ${called}: ${instead[called] ?? `models may call ${[...functions].filter((name) => /^[a-z]/.test(name)).join(", ")}`}`
-  }
-  if (called === "/" && within !== undefined) return `${within}(a / b) depends on the order of rows, since a quotient is a double; cast it to DECIMAL(38, 6)`
-  const inner = exact.has(String(part["class"])) ? undefined : called === "sum" ? "sum" : within
-  for (const value of Object.values(part)) {
-    const found = fault(value, inner)
-    if (found !== undefined) return found
-  }
-  return undefined
-}
+/** Of silver's columns. */
+const engineTypes: Readonly<Record<string, string>> = { int: "INTEGER", long: "BIGINT", timestamptz: "TIMESTAMPTZ", double: "DOUBLE", string: "VARCHAR" }
 
 const typeOf = (engineType: string): ColumnType | undefined => {
   switch (engineType) {
@@ -111,22 +59,79 @@ const typeOf = (engineType: string): ColumnType | undefined => {
   }
 }
 
+/** A sum of these is the same in whatever order they are added. */
+const exactSum = /^(DECIMAL\(\d+,\d+\)|HUGEINT)$/
+
+/** Sums of what is not exact, by the engine's own types: of each SELECT it is asked what its sums are. */
+const sumFault = Effect.fnUntraced(function*(connection: Connection, statement: Node) {
+  const textOf = (node: Node) =>
+    Effect.map(connection.rows(`SELECT json_deserialize_sql(${literal(serialized(node))}::JSON) AS text`), ([row]) => String(row?.["text"]))
+  for (const { node, parts } of scopesOf(statement)) {
+    const sums = node["type"] !== "SELECT_NODE" ? [] : expressionsOf(node).filter((part) => calledBy(part) === "sum")
+    if (sums.length === 0) continue
+    const asked = {
+      ...node,
+      modifiers: [],
+      having: null,
+      qualify: null,
+      cte_map: { map: parts.map(({ entry }) => entry) },
+      select_list: [...list(node["select_list"]), ...sums.map((sum, index) => ({ ...sum, alias: `gold_sum_${index}` }))]
+    }
+    const types = yield* connection.rows(`SELECT column_type FROM (DESCRIBE ${boundText(yield* textOf(asked))})`)
+    const inexact = sums.find((_, index) => !exactSum.test(String(types.at(index - sums.length)?.["column_type"])))
+    if (inexact === undefined) continue
+    const argument = list(inexact["children"]).map((one) => ({ ...one, alias: "" }))
+    const nothing = { ...node, modifiers: [], having: null, qualify: null, where_clause: null, group_expressions: [], group_sets: [] }
+    const plain = { ...nothing, aggregate_handling: "STANDARD_HANDLING", cte_map: { map: [] }, from_table: { type: "EMPTY", alias: "", sample: null } }
+    const text = (yield* textOf({ ...plain, select_list: argument })).replace(/^SELECT /, "")
+    return `sum(${text}) depends on the order of rows, since ${text} is a double; write sum(CAST(${text} AS DECIMAL(38, 6)))`
+  }
+  return undefined
+})
+
+/**
+ * A test is run as text, within a statement of ours. So it must be one expression, in whichever parentheses it stands: with a line's end after it, where a
+ * comment in it would end, and without.
+ */
+const testFault = Effect.fnUntraced(function*(connection: Connection, test: string) {
+  const readings = yield* Effect.forEach([`SELECT (${test}) AS test`, `SELECT (${test}\n) AS test`], (sql) => connection.readStatement(sql)).pipe(Effect.option)
+  if (Option.isNone(readings)) return "it is not one condition"
+  for (const { tables, tree } of readings.value) {
+    const node = isNode(tree) && isNode(tree["node"]) ? tree["node"] : {}
+    const [item, ...more] = list(node["select_list"])
+    const rest = ["where_clause", "having", "qualify", "sample"].filter((part) => node[part] !== null)
+    const lists = ["modifiers", "group_expressions", "group_sets"].filter((part) => !Array.isArray(node[part]) || node[part].length > 0)
+    const isOne = node["type"] === "SELECT_NODE" && isNode(node["from_table"]) && node["from_table"]["type"] === "EMPTY" && partsOf(node).length === 0
+    const found = fault(tree)
+    if (found !== undefined) return found
+    const expressions = item === undefined ? [] : expressionsOf(item)
+    if (!isOne || more.length + rest.length + lists.length + tables.length > 0 || item?.["alias"] !== "test") return "it is not one condition"
+    if (expressions.some((part) => part["class"] === "STAR" || part["class"] === "WINDOW")) return "it is not a condition on the columns of one row"
+  }
+  return undefined
+})
+
 /** Checks the model, and answers its columns. The connection's source becomes one without rows. */
 export const check = Effect.fn("ModelCheck.check")(function*(connection: Connection, model: GoldModel) {
   const invalid = (reason: string) => new ModelInvalid({ source: model.name, reason })
-  const { tables, tree } = yield* connection.readStatement(model.sql).pipe(Effect.mapError(({ reason }) => invalid(`its SQL cannot be read: ${reason.trim()}`)))
-  const foreign = tables.find((table) => table.toLowerCase() !== qualifiedName(telemetryClean))
-  if (foreign !== undefined) return yield* invalid(`it reads ${foreign}; models read ${qualifiedName(telemetryClean)} alone`)
-  if (tables.length === 0) return yield* invalid(`it does not read ${qualifiedName(telemetryClean)}`)
-  const found = fault(tree, undefined)
+  const firstLine = ({ reason }: QueryError) => reason.trim().split("\n")[0] ?? reason
+  const { tree } = yield* connection.readStatement(model.sql).pipe(Effect.mapError(({ reason }) => invalid(`its SQL cannot be read: ${reason.trim()}`)))
+  const statement = isNode(tree) && isNode(tree["node"]) ? tree["node"] : {}
+  const own = model.key.filter((name) => name !== model.time && telemetryClean.columns.some((column) => column.name === name))
+  const times = own.find((name) => telemetryClean.columns.some((column) => column.name === name && column.type === "timestamptz"))
+  if (times !== undefined) return yield* invalid(`column ${times} of its key is a time, and not its column of time; give it another name`)
+  const found = fault(statement) ?? tableFault(statement) ?? orderFault(statement) ?? ownFault(statement, own)
   if (found !== undefined) return yield* invalid(found)
 
-  const columnType = (type: unknown) => (type === "int" ? "INTEGER" : type === "long" ? "BIGINT" : type === "timestamptz" ? "TIMESTAMPTZ" : type === "double" ? "DOUBLE" : "VARCHAR")
-  const nothing = telemetryClean.columns.map(({ name, type }) => `NULL::${columnType(type)} AS ${quoted(name)}`).join(", ")
+  const nothing = telemetryClean.columns.map(({ name, type }) => `NULL::${engineTypes[String(type)]} AS ${quoted(name)}`).join(", ")
   yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${sourceSql(`(SELECT ${nothing} WHERE false)`)}`)
   const described = yield* connection.rows(`SELECT column_name, column_type FROM (DESCRIBE ${boundSql(model)})`).pipe(
-    Effect.mapError(({ reason }) => invalid(reason.trim().split("\n")[0] ?? reason))
+    Effect.mapError((error) => invalid(firstLine(error)))
   )
+  const inexactSum = yield* sumFault(connection, statement).pipe(
+    Effect.mapError((error) => invalid(`the types of its sums cannot be told: ${firstLine(error)}`))
+  )
+  if (inexactSum !== undefined) return yield* invalid(inexactSum)
   const columns: Array<ModelColumn> = []
   for (const row of described) {
     const [name, engineType] = [String(row["column_name"]), String(row["column_type"])]
@@ -140,13 +145,17 @@ export const check = Effect.fn("ModelCheck.check")(function*(connection: Connect
     columns.push({ name, type, doc: model.docs.get(name) ?? "" })
   }
   const missing = [...model.key, ...model.docs.keys()].find((name) => !columns.some((column) => column.name === name))
-  if (missing !== undefined) return yield* invalid(`its header speaks of the column ${missing}, and its SQL answers ${columns.map(({ name }) => name).join(", ")}`)
+  if (missing !== undefined) {
+    return yield* invalid(`its header speaks of the column ${missing}, and its SQL answers ${columns.map(({ name }) => name).join(", ")}`)
+  }
   if (columns.find(({ name }) => name === model.time)?.type !== "timestamp") return yield* invalid(`its time ${model.time} is no timestamp`)
   const inexact = model.key.find((name) => columns.some((column) => column.name === name && column.type === "double"))
   if (inexact !== undefined) return yield* invalid(`column ${inexact} of its key is a double, which no two engines compare alike`)
   for (const test of model.tests) {
-    yield* connection.rows(`SELECT 1 FROM (${boundSql(model)}) WHERE NOT (${test})`).pipe(
-      Effect.mapError(({ reason }) => invalid(`test ${literal(test)}: ${reason.trim().split("\n")[0]}`))
+    const wrong = yield* testFault(connection, test)
+    if (wrong !== undefined) return yield* invalid(`test ${literal(test)}: ${wrong}`)
+    yield* connection.rows(`SELECT 1 FROM (${boundSql(model)}) WHERE NOT coalesce(${test}, false)`).pipe(
+      Effect.mapError((error) => invalid(`test ${literal(test)}: ${firstLine(error)}`))
     )
   }
   return columns

@@ -2,12 +2,7 @@
  * What a table's age and size cost, over local files and PostgreSQL: a small commit early and late, planning among many files, and compaction. The
  * tables are the lake's own, in a lake of their own.
  */
-import { NodeContext } from "@effect/platform-node"
 import { Effect } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import * as Lake from "@voltlake/commands/Lake"
 import * as DayFiles from "@voltlake/connectors/DayFiles"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import { telemetryClean, telemetryRaw, telemetryRejected, type TableContract } from "@voltlake/domain/Tables"
@@ -21,22 +16,13 @@ import * as Transaction from "@voltlake/iceberg/Transaction"
 import * as Compaction from "@voltlake/maintenance/Compaction"
 import * as Compactor from "@voltlake/maintenance/Compactor"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { inLake, median, rounded, timed } from "./BenchLake.ts"
 
 /** A minute of one commit a second. */
 const commitsPerMinute = 60
 const settings = { filesMin: 16 }
 const dayMicros = 86_400_000_000n
 const firstDay = 20_000
-
-const median = (times: ReadonlyArray<number>) => [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)]!
-const rounded = (value: number) => Math.round(value * 10) / 10
-
-const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const startedMs = performance.now()
-    const value = yield* effect
-    return { value, millis: performance.now() - startedMs }
-  })
 
 /** Bronze rows of events with random ids and noisy signals, `count` from offset `start` on. */
 const rawRows = (start: number, count: number) => `(
@@ -126,21 +112,6 @@ const compaction = Effect.fnUntraced(function*(contract: TableContract, files: n
 export interface TablesOptions {
   readonly commits: number
   readonly files: number
-}
-
-const inLake = async <A, E, R>(body: Effect.Effect<A, E, R>): Promise<A> => {
-  const folder = mkdtempSync(join(tmpdir(), "voltlake-bench-"))
-  try {
-    const inside = Effect.gen(function*() {
-      yield* Effect.forEach([telemetryRaw, telemetryClean, telemetryRejected], LakeTables.ensure)
-      yield* Tables
-      return yield* body
-    })
-    const run = Effect.scoped(Lake.use(join(folder, "lake"), () => Effect.scoped(inside))).pipe(Effect.provide(NodeContext.layer))
-    return await Effect.runPromise(run as Effect.Effect<A, E>)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
 }
 
 export const run = async (options: TablesOptions) => {

@@ -1,8 +1,9 @@
-/** `npm run bench -- <pipeline|producer|freshness|embedded|tables> [options]`. Prints figures; docs/BENCHMARKS.md keeps them. */
+/** `npm run bench -- <pipeline|producer|freshness|embedded|tables|gold> [options]`. Prints figures; docs/BENCHMARKS.md keeps them. */
 import { parseArgs } from "node:util"
 import * as Embedded from "./Embedded.ts"
 import * as Freshness from "./Freshness.ts"
 import * as Pipeline from "./Pipeline.ts"
+import * as Gold from "./Gold.ts"
 import { withServers } from "./Servers.ts"
 import * as Tables from "./Tables.ts"
 import * as Topic from "./Topic.ts"
@@ -18,6 +19,9 @@ const { positionals, values } = parseArgs({
     seconds: { type: "string", default: "30" },
     commits: { type: "string", default: "10000" },
     files: { type: "string", default: "100000" },
+    days: { type: "string", default: "20" },
+    rows: { type: "string", default: "10000000" },
+    part: { type: "string", default: "all" },
     real: { type: "boolean", default: false },
     json: { type: "boolean", default: false }
   }
@@ -35,7 +39,8 @@ const benches: Record<string, () => Promise<object>> = {
   producer,
   freshness: () => Freshness.run({ rate: Number(values.rate), seconds: Number(values.seconds), isReal: values.real }),
   embedded: () => Embedded.run(events, repeats),
-  tables: () => Tables.run({ commits: Number(values.commits), files: Number(values.files) })
+  tables: () => Tables.run({ commits: Number(values.commits), files: Number(values.files) }),
+  gold: () => Gold.run({ days: Number(values.days), rows: Number(values.rows), part: values.part })
 }
 
 const bench = benches[positionals[0] ?? ""]
@@ -45,7 +50,8 @@ if (bench === undefined) {
   producer   into Kafka                            [--events N]
   freshness  sent to visible in gold, steady rate  [--rate N] [--seconds N] [--real]
   embedded   replay of a file, without servers     [--events N] [--repeats SHARE]
-  tables     commits, planning, compaction         [--commits N] [--files N]`)
+  tables     commits, planning, compaction         [--commits N] [--files N]
+  gold       gold by batch, and the live merge     [--days N] [--rows N] [--part batch|backfill|live]`)
   process.exit(2)
 }
 const result = await bench()

@@ -64,17 +64,16 @@ const publish = Effect.fnUntraced(function*(name: string) {
 
 /** A difference is mended, and an alarm all the same: live or batch has a bug, or somebody changed the table. */
 const compare = Effect.fnUntraced(function*(name: string) {
-  const { differing, samples, units, waiting } = yield* GoldCompare.compare(yield* GoldModels.load(name))
-  yield* Effect.logInfo(`${units} units compared, ${waiting} wait for the next time, ${differing} differed`)
-  if (differing > 0) {
-    yield* OpsEvents.add({
+  const report = ({ differing, samples, units }: GoldCompare.Compared) =>
+    OpsEvents.add({
       severity: "ERROR",
       kind: "gold_differs",
       subject: `gold_${name}`,
-      message: `${differing} of ${units} units of gold_${name} differed from what silver's rows give; they were computed anew`,
+      message: `${differing} of ${units} units of a day of gold_${name} differed from what silver's rows give; they were computed anew`,
       facts: { model: name, units, differing, samples }
     })
-  }
+  const { differing, units, waiting } = yield* GoldCompare.compare(yield* GoldModels.load(name), report)
+  yield* Effect.logInfo(`${units} units compared, ${waiting} wait for the next time, ${differing} differed`)
   return { units, waiting, differing } satisfies Facts
 })
 

@@ -253,6 +253,12 @@ const make = (scratchDir: string, settings: DuckDbSettings): Effect.Effect<typeo
         })),
       (opened) => Effect.sync(() => opened.closeSync())
     )
+    // Days and minutes are those of UTC, wherever the machine stands.
+    yield* Effect.acquireUseRelease(
+      attempt("connect", () => instance.connect()),
+      (connection) => attempt("SET GLOBAL TimeZone", () => connection.run("SET GLOBAL TimeZone = 'UTC'")),
+      (connection) => Effect.sync(() => connection.closeSync())
+    )
     return {
       scratchDir,
       connect: Effect.acquireRelease(

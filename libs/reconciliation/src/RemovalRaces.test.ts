@@ -82,11 +82,11 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("a remo
       yield* sql("TRUNCATE lake.gold_model_state")
       yield* send(0, [event({ id: "a" }), event({ id: "b", vehicle: "secret", speed: 77 })])
       yield* GoldLake.fill
-      yield* inProcess(Effect.flatMap(checked, GoldBatch.build))
+      yield* inProcess(Effect.flatMap(checked, (found) => GoldBatch.build(found)))
       yield* send(0, [event({ id: "c" }), event({ id: "d", vehicle: "secret", speed: 78 })])
       yield* GoldLake.fill
       yield* forget("secret")
-      expect(yield* Effect.flip(inProcess(Effect.flatMap(checked, GoldCompare.compare)))).toMatchObject({ _tag: "GoldBehind" })
+      expect(yield* Effect.flip(inProcess(Effect.flatMap(checked, (found) => GoldCompare.compare(found))))).toMatchObject({ _tag: "GoldBehind" })
       yield* GoldLake.fill
       expect(yield* breaches).toEqual([])
       expect(yield* sql("SELECT vehicle_id FROM vehicle_signal_latest WHERE vehicle_id = 'secret'")).toEqual([])

@@ -29,7 +29,7 @@ const checked = (model: GoldModel.GoldModel) =>
   }).pipe(Effect.scoped)
 
 const build = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), (found) => GoldBatch.build(found)))
-const compare = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), GoldCompare.compare))
+const compare = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), (found) => GoldCompare.compare(found)))
 const buildAll = Effect.forEach(models, build, { discard: true })
 
 const sql = (statement: string) => Effect.flatMap(SqlClient.SqlClient, (client) => client.unsafe(statement))

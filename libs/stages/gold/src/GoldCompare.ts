@@ -11,6 +11,7 @@ import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
+import type { GoldModel } from "@voltlake/domain/GoldModel"
 import { telemetryClean } from "@voltlake/domain/Tables"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
@@ -22,7 +23,7 @@ import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine
 import { name as quoted } from "@voltlake/query-engine/SqlText"
 import * as GoldProgress from "./GoldProgress.ts"
 import { tableName } from "./GoldPublish.ts"
-import { boundSql, sourceName, sourceSql } from "./ModelCheck.ts"
+import { boundSql, type ModelColumn, sourceName, sourceSql } from "./ModelCheck.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as ModelUnits from "./ModelUnits.ts"
 import * as RowsBetween from "./RowsBetween.ts"
@@ -51,61 +52,103 @@ export interface Compared {
   readonly samples: ReadonlyArray<Difference>
 }
 
+/** Told of a day's differences in the transaction that mends them. */
+export type Report<E, R> = (compared: Compared) => Effect.Effect<void, E, R>
+
 const samplesMax = 5
 const batchRows = "gold_compare_batch"
 const liveRows = "gold_compare_live"
 const differingUnits = "gold_differing_unit"
+/** Those that are to be compared; `ModelUnits.unitsTable` holds those that are further on in PostgreSQL. */
+const comparedUnits = "gold_compared_unit"
 
 interface Context {
   readonly sql: PgClient.PgClient
   readonly connection: Connection
   readonly checked: ModelTable.CheckedModel
+  readonly table: LakeTable
+  readonly source: ModelTable.Source
+  /** Whether all units are compared, and not only those of {@link comparedUnits}. */
+  readonly isFull: boolean
 }
+
+type LakeTable = Effect.Effect.Success<ReturnType<typeof ModelTable.ensure>>
 
 /** Ranges of silver's rows from one position to another. */
 const between = (from: Position.Position, silver: LakeTables.Loaded, to: Position.Position) =>
   Array.from(to, ([key, end]) => ({ ...Position.parseKey(key), start: from.get(key) ?? silver.progress.get(key)?.start ?? 0n, end }))
     .filter((range) => range.end > range.start)
 
-/** The batch's rows of the touched units of one day, in the engine. */
-const readBatch = Effect.fnUntraced(function*({ checked: { columns, model }, connection }: Context, table: LakeTable, day: ModelUnits.TouchedDay) {
-  const dayUs = BigInt(day.day) * ModelUnits.dayLength
+/** Units that rows of silver in [from, to) touch, in `ModelUnits.unitsTable`. */
+const touchedBetween = Effect.fnUntraced(function*(
+  connection: Connection,
+  model: GoldModel,
+  silver: LakeTables.Loaded,
+  from: Position.Position,
+  to: Position.Position
+) {
+  yield* ModelUnits.begin(connection, model)
+  const ranges = between(from, silver, to)
+  if (ranges.length === 0) return
+  yield* ModelUnits.addOf(connection, model, yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges))
+}, Effect.scoped)
+
+const among = (model: GoldModel, units: string, alias: string) => ModelUnits.isTouched(model, alias).replaceAll(ModelUnits.unitsTable, units)
+
+/** Of a day's rows those that are compared, but for units that are further on in PostgreSQL. */
+const wanted = ({ checked: { model }, isFull }: Context) =>
+  `NOT ${ModelUnits.isTouched(model, "r")}${isFull ? "" : ` AND ${among(model, comparedUnits, "r")}`}`
+
+const names = (columns: ReadonlyArray<ModelColumn>, alias: string) => columns.map(({ name }) => `${alias}.${quoted(name)}`).join(", ")
+
+const readBatch = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
+  const { checked: { columns, model }, connection, table } = context
   const within = Expression.and(Expression.test(model.time, ">=", dayUs), Expression.test(model.time, "<", dayUs + ModelUnits.dayLength))
   const { files } = yield* Scan.plan(table.metadata, { filter: within })
   const relation = yield* ReadSql.relation(currentSchema(table.metadata), table.metadata, files)
-  const names = columns.map(({ name }) => `r.${quoted(name)}`).join(", ")
-  yield* connection.run(`INSERT INTO ${batchRows} SELECT ${names} FROM ${relation} AS r WHERE ${ModelUnits.isTouched(model, "r")}`)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchRows} AS SELECT ${names(columns, "r")} FROM ${relation} AS r WHERE ${wanted(context)}`)
 }, Effect.scoped)
-
-type LakeTable = Effect.Effect.Success<ReturnType<typeof ModelTable.ensure>>
 
 const json = (columns: ReadonlyArray<string>) => `json_group_array(json_array(${columns.map((name) => `${name}::VARCHAR`).join(", ")}))::VARCHAR`
 
-/** PostgreSQL's rows of the units in the engine. */
-const readLive = Effect.fnUntraced(function*({ checked: { columns, model }, connection, sql }: Context, units: string) {
+const instant = (us: bigint) => `timestamp 'epoch' + ${us} * interval '1 microsecond'`
+
+/** Names a day's units to PostgreSQL. Answers the condition by which a row `g` of the model's table is of a unit `u`. */
+const listUnits = Effect.fnUntraced(function*({ checked: { model }, connection, sql }: Context, units: string, dayUs: bigint) {
   const own = ModelUnits.ownColumns(model)
-  const names = [...own, "bucket_us"]
-  const [listed] = yield* connection.rows(`SELECT ${json(names.map(quoted))} AS texts FROM ${units}`)
+  const ofDay = `bucket_us >= ${dayUs} AND bucket_us < ${dayUs + ModelUnits.dayLength}`
+  const [listed] = yield* connection.rows(`SELECT ${json([...own, "bucket_us"].map(quoted))} AS texts FROM ${units} WHERE ${ofDay}`)
+  const columns = own.map((name, index) => `u.value ->> ${index} AS ${quoted(name)}`)
+  const bucket = `timestamp 'epoch' + (u.value ->> ${own.length})::bigint * interval '1 microsecond' AS bucket`
   yield* sql.unsafe("DROP TABLE IF EXISTS compared_unit")
-  yield* sql.unsafe(`CREATE TEMP TABLE compared_unit ON COMMIT DROP AS
-    SELECT ${own.map((name, index) => `u.value ->> ${index} AS ${quoted(name)}`).concat(
-    `timestamp 'epoch' + (u.value ->> ${own.length})::bigint * interval '1 microsecond' AS bucket`
-  ).join(", ")} FROM json_array_elements($1::json) AS u`, [String(listed?.["texts"] ?? "[]")])
+  yield* sql.unsafe(`CREATE TEMP TABLE compared_unit ON COMMIT DROP AS SELECT ${[...columns, bucket].join(", ")} FROM json_array_elements($1::json) AS u`, [
+    String(listed?.["texts"] ?? "[]")
+  ])
   yield* sql.unsafe("ANALYZE compared_unit")
-  const joined = [...own.map((name) => `g.${quoted(name)}::text = u.${quoted(name)}`), `g.${quoted(model.time)} = u.bucket`].join(" AND ")
-  const query = `SELECT ${columns.map(({ name }) => `g.${quoted(name)}`).join(", ")} FROM public.${quoted(tableName(model))} AS g JOIN compared_unit AS u ON ${joined}`
-  yield* RowsBetween.fetch(sql, connection, columns, query, liveRows)
-  return joined
+  return [...own.map((name) => `g.${quoted(name)}::text = u.${quoted(name)}`), `g.${quoted(model.time)} = u.bucket`].join(" AND ")
 })
 
-const unitList = (model: ModelTable.CheckedModel["model"], alias: string) =>
+const readLive = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
+  const { checked: { columns, model }, connection, isFull, sql } = context
+  const ofDay = `g.${quoted(model.time)} >= ${instant(dayUs)} AND g.${quoted(model.time)} < ${instant(dayUs + ModelUnits.dayLength)}`
+  const from = `SELECT ${names(columns, "g")} FROM public.${quoted(tableName(model))} AS g`
+  const query = isFull ? `${from} WHERE ${ofDay}` : `${from} JOIN compared_unit AS u ON ${yield* listUnits(context, comparedUnits, dayUs)}`
+  yield* RowsBetween.fetch(sql, connection, columns, query, liveRows)
+  yield* connection.run(`DELETE FROM ${liveRows} AS r WHERE NOT (${wanted(context)})`)
+})
+
+const unitList = (model: GoldModel, alias: string) =>
   ModelUnits.unitOf(model, alias).map((expression, index) => `${expression} AS ${ModelUnits.unitNames(model)[index]}`).join(", ")
 
-/** Units whose rows are not the same on both sides. */
-const findDiffering = ({ checked: { model }, connection }: Context) =>
-  connection.run(`CREATE OR REPLACE TEMP TABLE ${differingUnits} AS
+/** Units whose rows are not the same on both sides. Answers how many there are, and how many were compared. */
+const findDiffering = Effect.fnUntraced(function*({ checked: { model }, connection }: Context) {
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${differingUnits} AS
     SELECT DISTINCT ${unitList(model, "r")} FROM (
       (FROM ${batchRows} EXCEPT ALL FROM ${liveRows}) UNION ALL (FROM ${liveRows} EXCEPT ALL FROM ${batchRows})) AS r`)
+  const [counts] = yield* connection.rows(`SELECT (SELECT count(*) FROM ${differingUnits}) AS differing,
+    (SELECT count(*) FROM (SELECT ${unitList(model, "r")} FROM ${batchRows} AS r UNION SELECT ${unitList(model, "r")} FROM ${liveRows} AS r)) AS units`)
+  return { differing: Number(counts?.["differing"] ?? 0), units: Number(counts?.["units"] ?? 0) }
+})
 
 const rowsText = (value: unknown) => (JSON.parse(String(value ?? "[]")) ?? []) as ReadonlyArray<ReadonlyArray<string | null>>
 
@@ -121,30 +164,33 @@ const samples = Effect.fnUntraced(function*({ checked: { columns, model }, conne
   return found.map((row): Difference => ({ unit: asTime(rowsText(row["unit"])[0] ?? []), live: rowsText(row["live"]), batch: rowsText(row["batch"]) }))
 })
 
-/** Computes the differing units anew from silver's rows below gold's position, and puts them in the place of what PostgreSQL has. */
-const mend = Effect.fnUntraced(function*(context: Context, silver: LakeTables.Loaded, gold: GoldProgress.GoldProgress) {
+/** Computes the differing units of a day anew from silver's rows below gold's position, and puts them in the place of what PostgreSQL has. */
+const mend = Effect.fnUntraced(function*(context: Context, silver: LakeTables.Loaded, gold: GoldProgress.GoldProgress, dayUs: bigint) {
   const { checked: { columns, model }, connection, sql } = context
   const below = Array.from(gold.progress, ([key, { position, start }]) => ({ ...Position.parseKey(key), start, end: position }))
-  const all = yield* SnapshotSource.all(telemetryClean, silver.metadata)
+  const [from, end] = [dayUs - model.lookback, dayUs + ModelUnits.dayLength]
+  const matters = Expression.and(Expression.test("event_ts", ">=", from), Expression.test("event_ts", "<", end))
+  const { files } = yield* Scan.plan(silver.metadata, { filter: matters })
+  const relation = yield* ReadSql.relation(LakeTables.schemaOf(telemetryClean), silver.metadata, files)
   const own = ModelUnits.ownColumns(model).map(quoted)
   const isOfUnits = own.length === 0 ? "" : ` AND (${own.join(", ")}) IN (SELECT (${own.join(", ")}) FROM ${differingUnits})`
   yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS
-    SELECT * FROM (${sourceSql(`(SELECT * FROM ${all} WHERE ${SnapshotSource.inRanges(below)})`)}) WHERE true${isOfUnits}`)
-  const isDiffering = ModelUnits.isTouched(model, "r").replaceAll(ModelUnits.unitsTable, differingUnits)
-  const joined = yield* readLive(context, differingUnits)
+    SELECT * FROM (${sourceSql(`(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(below)})`)})
+    WHERE event_us >= ${from} AND event_us < ${end}${isOfUnits}`)
+  const joined = yield* listUnits(context, differingUnits, dayUs)
   yield* sql.unsafe(`DELETE FROM public.${quoted(tableName(model))} AS g USING compared_unit AS u WHERE ${joined}`)
   const plain = yield* plainColumns(sql, model, columns)
-  const texts = yield* RowsBetween.texts(connection, plain, `(SELECT * FROM (${boundSql(model)}) AS r WHERE ${isDiffering})`)
+  const texts = yield* RowsBetween.texts(connection, plain, `(SELECT * FROM (${boundSql(model)}) AS r WHERE ${among(model, differingUnits, "r")})`)
   for (const text of texts) {
     yield* sql.unsafe(
       `INSERT INTO public.${quoted(tableName(model))} (${plain.map(({ name }) => quoted(name)).join(", ")}) ${RowsBetween.selectFromText(plain)}`,
       [text]
     )
   }
-})
+}, Effect.scoped)
 
 /** Columns that PostgreSQL does not generate itself. */
-const plainColumns = Effect.fnUntraced(function*(sql: PgClient.PgClient, model: ModelTable.CheckedModel["model"], columns: ModelTable.CheckedModel["columns"]) {
+const plainColumns = Effect.fnUntraced(function*(sql: PgClient.PgClient, model: GoldModel, columns: ModelTable.CheckedModel["columns"]) {
   const generated = yield* sql<{ readonly name: string }>`SELECT column_name AS name FROM information_schema.columns
     WHERE table_schema = 'public' AND table_name = ${tableName(model)} AND is_generated = 'ALWAYS'`
   return columns.filter(({ name }) => !generated.some((one) => one.name === name))
@@ -172,80 +218,84 @@ const checkComparable = Effect.fnUntraced(function*(model: string, gold: GoldPro
   if (!Position.reached(Progress.position(gold.progress), source.position)) return yield* behind("live gold has not read as far as the batch")
 })
 
-/** Compares what has changed since the last comparison; all of it where there was none in this state of silver. */
-export const compare = Effect.fn("GoldCompare.compare")(function*(checked: ModelTable.CheckedModel) {
-  const { columns, model } = checked
-  const sql = yield* PgClient.PgClient
-  const connection = yield* (yield* QueryEngine).connect
-  const context: Context = { sql, connection, checked }
-  const table = yield* ModelTable.ensure(checked)
-  const source = ModelTable.sourceOf(table.metadata)
-  if (source === undefined) return yield* new GoldBehind({ model: model.name, reason: `gold.${model.name} was never built` })
-  // Before the lock: only what needs it is done under it.
-  yield* checkComparable(model.name, yield* GoldProgress.read(sql), source)
-  const early = yield* LakeTables.load(telemetryClean)
-  yield* ModelUnits.begin(connection, model)
-  const [state] = yield* sql<{ readonly compared: string | null }>`
-    SELECT compared FROM lake.gold_model_state WHERE name = ${model.name} AND table_uuid = ${table.metadata.tableUuid}`
-  const compared = state?.compared === null || state === undefined ? undefined : Either.getOrUndefined(Schema.decodeEither(SourceText)(state.compared))
-  const isSameState = compared !== undefined && compared.model === source.model && compared.silverEpoch === source.silverEpoch &&
-    compared.silverRemoval === source.silverRemoval && Position.reached(source.position, compared.position)
-  yield* isSameState
-    ? addBetween(context, early, compared.position, source.position)
-    : Effect.scoped(Effect.gen(function*() {
-      const { files } = yield* Scan.plan(table.metadata)
-      yield* ModelUnits.addRowsOf(connection, model, yield* ReadSql.relation(currentSchema(table.metadata), table.metadata, files))
-      yield* addLive(context)
-    }))
+/** Compares one day, in a transaction of its own: live gold waits for no more than that. */
+const compareDay = Effect.fn("GoldCompare.compareDay")(function*<E, R>(context: Context, day: number, report: Report<E, R>) {
+  const { checked: { model }, connection, source, sql } = context
+  const dayUs = BigInt(day) * ModelUnits.dayLength
   return yield* transaction(Effect.gen(function*() {
     const gold = yield* GoldProgress.lock(sql)
     yield* checkComparable(model.name, gold, source)
     const silver = yield* loadAsGoldKnowsIt(model.name, gold)
-    const count = () => Effect.map(connection.rows(`SELECT count(*) AS n FROM ${ModelUnits.unitsTable}`), ([row]) => Number(row?.["n"] ?? 0))
-    const before = yield* count()
-    yield* dropTouched(context, silver, source.position, Progress.position(gold.progress))
-    const units = yield* count()
-    const shape = columns.map(({ name, type }) => `${quoted(name)} ${RowsBetween.engineType(type)}`).join(", ")
-    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchRows} (${shape})`)
-    for (const day of yield* ModelUnits.days(connection)) yield* readBatch(context, table, day)
-    yield* readLive(context, ModelUnits.unitsTable)
-    yield* findDiffering(context)
-    const [found] = yield* connection.rows(`SELECT count(*) AS n FROM ${differingUnits}`)
-    const differing = Number(found?.["n"] ?? 0)
+    yield* touchedBetween(connection, model, silver, source.position, Progress.position(gold.progress))
+    const ofDay = `bucket_us >= ${dayUs} AND bucket_us < ${dayUs + ModelUnits.dayLength}`
+    const known = context.isFull ? "" : `AND EXISTS (SELECT 1 FROM ${comparedUnits} AS c WHERE ${
+      ModelUnits.unitNames(model).map((name) => `c.${name} IS NOT DISTINCT FROM m.${name}`).join(" AND ")
+    })`
+    const [moving] = yield* connection.rows(`SELECT count(*) AS n FROM ${ModelUnits.unitsTable} AS m WHERE ${ofDay} ${known}`)
+    yield* readBatch(context, dayUs)
+    yield* readLive(context, dayUs)
+    const { differing, units } = yield* findDiffering(context)
     const shown = differing === 0 ? [] : yield* samples(context)
-    if (differing > 0) yield* mend(context, silver, gold)
-    yield* sql`INSERT INTO lake.gold_model_state (name, table_uuid, compared)
-      VALUES (${model.name}, ${table.metadata.tableUuid}, ${Schema.encodeSync(SourceText)(source)})
-      ON CONFLICT (name) DO UPDATE SET table_uuid = excluded.table_uuid, compared = excluded.compared`
-    return { units, waiting: before - units, differing, samples: shown } satisfies Compared
+    const compared: Compared = { units, waiting: Number(moving?.["n"] ?? 0), differing, samples: shown }
+    if (differing > 0) {
+      yield* mend(context, silver, gold, dayUs)
+      yield* report(compared)
+    }
+    return compared
   }))
-}, Effect.scoped)
+})
 
-const addBetween = Effect.fnUntraced(function*(
-  { checked: { model }, connection }: Context,
-  silver: LakeTables.Loaded,
-  from: Position.Position,
-  to: Position.Position
+/** Days of the touched units, or all that either side has. */
+const daysOf = Effect.fnUntraced(function*({ checked: { model }, connection, isFull, sql, table }: Context) {
+  if (!isFull) return (yield* ModelUnits.days(connection)).map(({ day }) => day)
+  const { files } = yield* Scan.plan(table.metadata)
+  const live = yield* sql.unsafe<{ readonly day: number }>(
+    `SELECT DISTINCT floor(extract(epoch FROM ${quoted(model.time)}) / 86400)::int AS day FROM public.${quoted(tableName(model))}`
+  )
+  return [...new Set([...files.map(({ file }) => Number(file.partition[0])), ...live.map(({ day }) => day)])].sort((a, b) => a - b)
+})
+
+/** Whether what was compared before is still so, but for what silver got since; rows of days that are no longer kept are on neither side. */
+const goesOnFrom = (compared: ModelTable.Source | undefined, source: ModelTable.Source, { removals }: LakeTables.Loaded): compared is ModelTable.Source =>
+  compared !== undefined && compared.model === source.model && compared.silverEpoch === source.silverEpoch &&
+  Position.reached(source.position, compared.position) &&
+  (compared.silverRemoval === source.silverRemoval || (removals.scope.type === "before" && removals.previous === compared.silverRemoval))
+
+const none: Compared = { units: 0, waiting: 0, differing: 0, samples: [] }
+
+const sum = (a: Compared, b: Compared): Compared => ({
+  units: a.units + b.units,
+  waiting: a.waiting + b.waiting,
+  differing: a.differing + b.differing,
+  samples: [...a.samples, ...b.samples].slice(0, samplesMax)
+})
+
+/** Compares what has changed since the last comparison; all of it where there was none in this state of silver. Memory is that of a day. */
+export const compare = Effect.fn("GoldCompare.compare")(function*<E = never, R = never>(
+  checked: ModelTable.CheckedModel,
+  report: Report<E, R> = () => Effect.void
 ) {
-  const ranges = between(from, silver, to)
-  if (ranges.length === 0) return
-  yield* ModelUnits.addOf(connection, model, yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges))
+  const { model } = checked
+  const sql = yield* PgClient.PgClient
+  const connection = yield* (yield* QueryEngine).connect
+  const table = yield* ModelTable.ensure(checked)
+  const source = ModelTable.sourceOf(table.metadata)
+  if (source === undefined) return yield* new GoldBehind({ model: model.name, reason: `gold.${model.name} was never built` })
+  const gold = yield* GoldProgress.read(sql)
+  yield* checkComparable(model.name, gold, source)
+  const silver = yield* loadAsGoldKnowsIt(model.name, gold)
+  const [state] = yield* sql<{ readonly compared: string | null }>`
+    SELECT compared FROM lake.gold_model_state WHERE name = ${model.name} AND table_uuid = ${table.metadata.tableUuid}`
+  const compared = state?.compared === null || state === undefined ? undefined : Either.getOrUndefined(Schema.decodeEither(SourceText)(state.compared))
+  const goesOn = goesOnFrom(compared, source, silver)
+  yield* goesOn ? touchedBetween(connection, model, silver, compared.position, source.position) : ModelUnits.begin(connection, model)
+  const context: Context = { sql, connection, checked, table, source, isFull: !goesOn }
+  const days = yield* daysOf(context)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${comparedUnits} AS FROM ${ModelUnits.unitsTable}`)
+  let result = none
+  for (const day of days) result = sum(result, yield* compareDay(context, day, report))
+  yield* sql`INSERT INTO lake.gold_model_state (name, table_uuid, compared)
+    VALUES (${model.name}, ${table.metadata.tableUuid}, ${Schema.encodeSync(SourceText)(source)})
+    ON CONFLICT (name) DO UPDATE SET table_uuid = excluded.table_uuid, compared = excluded.compared`
+  return result
 }, Effect.scoped)
-
-/** Units that only PostgreSQL has: they must be found too. */
-const addLive = Effect.fnUntraced(function*({ checked: { columns, model }, connection, sql }: Context) {
-  const names = columns.map(({ name }) => quoted(name)).join(", ")
-  yield* RowsBetween.fetch(sql, connection, columns, `SELECT ${names} FROM public.${quoted(tableName(model))}`, liveRows)
-  yield* connection.run(`INSERT INTO ${ModelUnits.unitsTable} SELECT DISTINCT ${unitList(model, "r")} FROM ${liveRows} AS r EXCEPT FROM ${ModelUnits.unitsTable}`)
-})
-
-/** Takes out the units that rows of silver in [from, to) touch. */
-const dropTouched = Effect.fnUntraced(function*(context: Context, silver: LakeTables.Loaded, from: Position.Position, to: Position.Position) {
-  const { checked: { model }, connection } = context
-  if (between(from, silver, to).length === 0) return
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE gold_compared_unit AS FROM ${ModelUnits.unitsTable}`)
-  yield* ModelUnits.begin(connection, model)
-  yield* addBetween(context, silver, from, to)
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE gold_moving_unit AS FROM ${ModelUnits.unitsTable}`)
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${ModelUnits.unitsTable} AS FROM gold_compared_unit EXCEPT FROM gold_moving_unit`)
-})

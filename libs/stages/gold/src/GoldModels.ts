@@ -10,7 +10,7 @@ import * as GoldModel from "@voltlake/domain/GoldModel"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as ModelCheck from "./ModelCheck.ts"
 import * as ModelProof from "./ModelProof.ts"
-import type { CheckedModel } from "./ModelTable.ts"
+import { type CheckedModel, modelHash } from "./ModelTable.ts"
 
 /** The folder of models that come with Voltlake. */
 export class ModelFolder extends Context.Tag("@voltlake/gold/ModelFolder")<ModelFolder, string>() {}
@@ -82,11 +82,16 @@ export const load = Effect.fn("GoldModels.load")(function*(name: string) {
   return yield* check(yield* one.model)
 })
 
+/** Models that this process has proved, by what their rows depend on: a run loads each of them twice. */
+const proved = new Set<string>()
+
 /** Checks what a model says, and proves on made-up rows that it can be kept by units. */
 export const check = Effect.fn("GoldModels.check")(function*(model: GoldModel.GoldModel) {
   const connection = yield* (yield* QueryEngine).connect
   const columns = yield* ModelCheck.check(connection, model)
-  yield* ModelProof.prove(connection, model)
+  const hash = modelHash(model)
+  if (!proved.has(hash)) yield* ModelProof.prove(connection, model)
+  proved.add(hash)
   return { model, columns } satisfies CheckedModel
 }, Effect.scoped)
 

@@ -1,15 +1,10 @@
 /** Removals in between: a batch of silver that is under way, a comparison, a rollback. In the end nothing is lost that should be there, and nothing is left. */
 import { SqlClient } from "@effect/sql"
 import { expect, layer } from "@effect/vitest"
-import { Deferred, Effect, Either, Fiber, Option } from "effect"
-import * as fs from "node:fs"
-import { fileURLToPath } from "node:url"
+import { Deferred, Effect, Fiber, Option } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
-import * as GoldModel from "@voltlake/domain/GoldModel"
 import { telemetryClean, telemetryRaw } from "@voltlake/domain/Tables"
-import * as GoldBatch from "@voltlake/gold/GoldBatch"
 import * as GoldCompare from "@voltlake/gold/GoldCompare"
-import * as ModelCheck from "@voltlake/gold/ModelCheck"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import * as Expression from "@voltlake/iceberg/Expression"
 import * as Scan from "@voltlake/iceberg/Scan"
@@ -20,8 +15,8 @@ import * as Forget from "@voltlake/maintenance/Forget"
 import * as RecoverPosition from "@voltlake/maintenance/RecoverPosition"
 import * as Removal from "@voltlake/maintenance/Removal"
 import * as Rollback from "@voltlake/maintenance/Rollback"
-import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as GoldLake from "@voltlake/testing/GoldLake"
+import * as ModelFiles from "@voltlake/testing/ModelFiles"
 import * as OtherEngine from "@voltlake/testing/OtherEngine"
 import * as StageLake from "@voltlake/testing/StageLake"
 import * as Verify from "./Verify.ts"
@@ -43,13 +38,7 @@ const vehicles = Effect.map(query(({ clean }) => `SELECT DISTINCT vehicle_id AS 
 const forget = (vehicleId: string) => inProcess(Forget.run({ vehicleId, dropReferences: false, dryRun: false }))
 const sql = (statement: string) => Effect.flatMap(SqlClient.SqlClient, (client) => client.unsafe<Readonly<Record<string, unknown>>>(statement))
 
-const file = fileURLToPath(new URL("../../../models/gold/vehicle_minute_metrics.sql", import.meta.url))
-const model = Either.getOrThrow(GoldModel.parse(file, fs.readFileSync(file, "utf8")))
-
-const checked = Effect.scoped(Effect.gen(function*() {
-  const connection = yield* (yield* QueryEngine).connect
-  return { model, columns: yield* ModelCheck.check(connection, model) }
-}))
+const model = ModelFiles.named("vehicle_minute_metrics")
 
 const old = (id: string) => record(event({ id }), { timestampMs: Date.parse("2025-03-01T08:00:00Z") })
 
@@ -82,11 +71,11 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("a remo
       yield* sql("TRUNCATE lake.gold_model_state")
       yield* send(0, [event({ id: "a" }), event({ id: "b", vehicle: "secret", speed: 77 })])
       yield* GoldLake.fill
-      yield* inProcess(Effect.flatMap(checked, (found) => GoldBatch.build(found)))
+      yield* ModelFiles.build(model)
       yield* send(0, [event({ id: "c" }), event({ id: "d", vehicle: "secret", speed: 78 })])
       yield* GoldLake.fill
       yield* forget("secret")
-      expect(yield* Effect.flip(inProcess(Effect.flatMap(checked, (found) => GoldCompare.compare(found))))).toMatchObject({ _tag: "GoldBehind" })
+      expect(yield* Effect.flip(inProcess(Effect.flatMap(ModelFiles.checked(model), (found) => GoldCompare.compare(found))))).toMatchObject({ _tag: "GoldBehind" })
       yield* GoldLake.fill
       expect(yield* breaches).toEqual([])
       expect(yield* sql("SELECT vehicle_id FROM vehicle_signal_latest WHERE vehicle_id = 'secret'")).toEqual([])

@@ -1,8 +1,6 @@
 /** Gold tables that were brought on step by step are what one computation over all of silver gives, whatever came in between. */
 import { expect, it } from "@effect/vitest"
 import { Effect, Either, Option } from "effect"
-import * as fs from "node:fs"
-import { fileURLToPath } from "node:url"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as GoldModel from "@voltlake/domain/GoldModel"
@@ -15,27 +13,16 @@ import * as Compaction from "@voltlake/maintenance/Compaction"
 import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as Forget from "@voltlake/maintenance/Forget"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import * as ModelFiles from "@voltlake/testing/ModelFiles"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as StageLake from "@voltlake/testing/StageLake"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
-import * as GoldBatch from "./GoldBatch.ts"
 import * as ModelCheck from "./ModelCheck.ts"
 import * as ModelTable from "./ModelTable.ts"
 
 const { event, fillSilver, inProcess, send } = StageLake
 
-const folder = fileURLToPath(new URL("../../../../models/gold/", import.meta.url))
-const models = fs.readdirSync(folder).map((file) => Either.getOrThrow(GoldModel.parse(file, fs.readFileSync(`${folder}${file}`, "utf8"))))
-const modelNamed = (name: string) => models.find((model) => model.name === name)!
-
-const checked = (model: GoldModel.GoldModel) =>
-  Effect.gen(function*() {
-    const connection = yield* (yield* QueryEngine).connect
-    return { model, columns: yield* ModelCheck.check(connection, model) }
-  }).pipe(Effect.scoped)
-
-const build = (model: GoldModel.GoldModel, onDay?: GoldBatch.OnDay) =>
-  inProcess(Effect.flatMap(checked(model), (found) => GoldBatch.build(found, onDay)))
+const { build, checked } = ModelFiles
 
 const order = (model: GoldModel.GoldModel) => model.key.map((name) => `"${name}"`).join(", ")
 
@@ -61,7 +48,7 @@ const overSilver = (sql: (source: string) => string) =>
 /** The model over all of silver at once. */
 const recomputed = (model: GoldModel.GoldModel) => overSilver(() => `SELECT * FROM (${ModelCheck.boundSql(model)}) ORDER BY ${order(model)}`)
 
-const expectExact = Effect.forEach(models, (model) =>
+const expectExact = Effect.forEach(ModelFiles.all, (model) =>
   Effect.gen(function*() {
     yield* build(model)
     expect(yield* held(model), model.name).toEqual(yield* recomputed(model))
@@ -121,9 +108,9 @@ const expectIndependent = Effect.gen(function*() {
   const rows = yield* silverRows
   const micros = (text: unknown) => BigInt(Date.parse(`${String(text).replace(" ", "T")}Z`)) * 1000n
   const number = (one: unknown) => (one === null ? null : Number(one))
-  const days = (yield* held(modelNamed("vehicle_day"))).map(([vehicle, day, ...rest]) => [`${vehicle} ${micros(day)}`, ...rest.map(number)])
+  const days = (yield* held(ModelFiles.named("vehicle_day"))).map(([vehicle, day, ...rest]) => [`${vehicle} ${micros(day)}`, ...rest.map(number)])
   expect(days.sort()).toEqual(vehicleDays(rows))
-  const bands = (yield* held(modelNamed("fleet_soc_distribution"))).map(([at, band, vehicles]) => `${micros(at)} ${band} ${vehicles}`)
+  const bands = (yield* held(ModelFiles.named("fleet_soc_distribution"))).map(([at, band, vehicles]) => `${micros(at)} ${band} ${vehicles}`)
   expect(bands.sort()).toEqual(socDistribution(rows))
 })
 
@@ -163,7 +150,7 @@ lake("are exact after every round: late events, copies, several days, merging, r
   yield* expectExact
   yield* inProcess(Effect.gen(function*() {
     const connection = yield* (yield* QueryEngine).connect
-    yield* Effect.forEach(models, (model) => Compaction.compactTable(connection, ModelTable.identifier(model), { filesMin: 2 }), { discard: true })
+    yield* Effect.forEach(ModelFiles.all, (model) => Compaction.compactTable(connection, ModelTable.identifier(model), { filesMin: 2 }), { discard: true })
   }))
   yield* send(1, someLines(4))
   yield* fillSilver
@@ -179,7 +166,7 @@ lake("are exact after every round: late events, copies, several days, merging, r
 }))
 
 lake("are brought on by what is new alone", Effect.gen(function*() {
-  const model = modelNamed("vehicle_minute_metrics")
+  const model = ModelFiles.named("vehicle_minute_metrics")
   yield* send(0, [at("a", "2025-03-01T08:00:00Z"), at("b", "2025-03-01T09:00:00Z"), at("c", "2025-03-02T09:00:00Z", { vehicle: "v2" })])
   yield* fillSilver
   expect(yield* build(model)).toMatchObject({ kind: "full", days: 2, rows: 3n })
@@ -188,7 +175,7 @@ lake("are brought on by what is new alone", Effect.gen(function*() {
   yield* fillSilver
   expect(yield* build(model)).toMatchObject({ kind: "touched", units: 2, days: 1, rows: 2n })
   // An event matters for an hour of minutes; only those that have events have rows.
-  const soc = modelNamed("fleet_soc_distribution")
+  const soc = ModelFiles.named("fleet_soc_distribution")
   yield* build(soc)
   yield* send(0, [at("f", "2025-03-02T09:10:00Z", { battery: 95 })])
   yield* fillSilver
@@ -196,7 +183,7 @@ lake("are brought on by what is new alone", Effect.gen(function*() {
 }))
 
 lake("say what they were computed from, and a run that was overtaken is given up", Effect.gen(function*() {
-  const model = modelNamed("vehicle_day")
+  const model = ModelFiles.named("vehicle_day")
   yield* send(0, [at("a", "2025-03-01T08:00:00Z")])
   yield* fillSilver
   const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof build>>>()

@@ -1,36 +1,23 @@
 /** Live gold against batch: equal where nobody touched it, found and mended where somebody did, and never compared with what is further on. */
 import { SqlClient } from "@effect/sql"
 import { expect, layer } from "@effect/vitest"
-import { Effect, Either } from "effect"
-import * as fs from "node:fs"
-import { fileURLToPath } from "node:url"
-import * as GoldModel from "@voltlake/domain/GoldModel"
+import { Effect } from "effect"
+import type * as GoldModel from "@voltlake/domain/GoldModel"
 import * as Forget from "@voltlake/maintenance/Forget"
-import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as GoldLake from "@voltlake/testing/GoldLake"
+import * as ModelFiles from "@voltlake/testing/ModelFiles"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as StageLake from "@voltlake/testing/StageLake"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
-import * as GoldBatch from "./GoldBatch.ts"
 import * as GoldCompare from "./GoldCompare.ts"
-import * as ModelCheck from "./ModelCheck.ts"
 
 const { event, fillSilver, inProcess, send } = StageLake
 
-const folder = fileURLToPath(new URL("../../../../models/gold/", import.meta.url))
-const models = ["vehicle_minute_metrics", "fleet_minute_metrics"].map((name) =>
-  Either.getOrThrow(GoldModel.parse(name, fs.readFileSync(`${folder}${name}.sql`, "utf8"))))
-const [vehicles, fleet] = models as [GoldModel.GoldModel, GoldModel.GoldModel]
-
-const checked = (model: GoldModel.GoldModel) =>
-  Effect.gen(function*() {
-    const connection = yield* (yield* QueryEngine).connect
-    return { model, columns: yield* ModelCheck.check(connection, model) }
-  }).pipe(Effect.scoped)
-
-const build = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), (found) => GoldBatch.build(found)))
+const { build, checked } = ModelFiles
+const [vehicles, fleet] = [ModelFiles.named("vehicle_minute_metrics"), ModelFiles.named("fleet_minute_metrics")]
+const models = [vehicles, fleet]
 const compare = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), (found) => GoldCompare.compare(found)))
-const buildAll = Effect.forEach(models, build, { discard: true })
+const buildAll = Effect.forEach(models, (model) => build(model), { discard: true })
 
 const sql = (statement: string) => Effect.flatMap(SqlClient.SqlClient, (client) => client.unsafe(statement))
 const everything = Effect.all([sql("SELECT * FROM gold_vehicle_minute_metrics ORDER BY 1, 2"), sql("SELECT * FROM gold_fleet_minute_metrics ORDER BY 1")])

@@ -1,38 +1,26 @@
 /** What PostgreSQL has of a batch model is what its Iceberg table has, whatever happened to either. */
 import { SqlClient } from "@effect/sql"
 import { expect, layer } from "@effect/vitest"
-import { Effect, Either } from "effect"
-import * as fs from "node:fs"
-import { fileURLToPath } from "node:url"
-import * as GoldModel from "@voltlake/domain/GoldModel"
+import { Effect } from "effect"
+import type * as GoldModel from "@voltlake/domain/GoldModel"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
 import { currentSchema } from "@voltlake/iceberg/TableMetadata"
 import * as Forget from "@voltlake/maintenance/Forget"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as GoldLake from "@voltlake/testing/GoldLake"
+import * as ModelFiles from "@voltlake/testing/ModelFiles"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as StageLake from "@voltlake/testing/StageLake"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
-import * as GoldBatch from "./GoldBatch.ts"
 import * as GoldPublish from "./GoldPublish.ts"
-import * as ModelCheck from "./ModelCheck.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as RowsBetween from "./RowsBetween.ts"
 
 const { event, fillSilver, inProcess, send } = StageLake
 
-const folder = fileURLToPath(new URL("../../../../models/gold/", import.meta.url))
-const models = ["vehicle_day", "fleet_soc_distribution"].map((name) =>
-  Either.getOrThrow(GoldModel.parse(name, fs.readFileSync(`${folder}${name}.sql`, "utf8"))))
-
-const checked = (model: GoldModel.GoldModel) =>
-  Effect.gen(function*() {
-    const connection = yield* (yield* QueryEngine).connect
-    return { model, columns: yield* ModelCheck.check(connection, model) }
-  }).pipe(Effect.scoped)
-
-const build = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), (found) => GoldBatch.build(found)))
+const models = ["vehicle_day", "fleet_soc_distribution"].map(ModelFiles.named)
+const { build, checked } = ModelFiles
 const publish = (model: GoldModel.GoldModel) => inProcess(Effect.flatMap(checked(model), GoldPublish.publish))
 
 /** Rows that only one side has, once both are in the engine. */

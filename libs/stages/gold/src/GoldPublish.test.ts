@@ -74,6 +74,16 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("a publ
       yield* expectSame
     })))
 
+  it.effect("is readable by the role that reads gold, where there is one", () =>
+    fresh(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE ROLE gold_reader`
+      yield* send(0, [event({ id: "a" })])
+      yield* fillSilver
+      yield* expectSame
+      expect(yield* sql`SELECT has_table_privilege('gold_reader', 'gold_vehicle_day', 'SELECT') AS may`).toEqual([{ may: true }])
+    })))
+
   it.effect("is published once more where its table or its columns are others", () =>
     fresh(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient

@@ -28,6 +28,12 @@ interface State {
   readonly published_sequence: string | null
 }
 
+/** Whoever reads gold reads its models: the role is made by `deploy/postgres/roles.mjs`, where Superset is used. */
+const readable = (table: string) =>
+  `DO $do$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'gold_reader') THEN GRANT SELECT ON public.${quoted(table)} TO gold_reader; END IF;
+  END $do$;`
+
 /** The table with its key and comments, made anew where it has other columns: it is derived from the Iceberg table. Answers whether it was made. */
 const ensure = Effect.fnUntraced(function*(sql: PgClient.PgClient, { columns, model }: ModelTable.CheckedModel) {
   const table = tableName(model)
@@ -45,11 +51,29 @@ const ensure = Effect.fnUntraced(function*(sql: PgClient.PgClient, { columns, mo
     CREATE TABLE public.${quoted(table)} (${columns.map(column).join(", ")}, PRIMARY KEY (${model.key.map(quoted).join(", ")}));
     ${isIndexed ? "" : `CREATE INDEX ON public.${quoted(table)} (${quoted(model.time)});`}
     COMMENT ON TABLE public.${quoted(table)} IS ${literal(model.description)};
+    ${readable(table)}
     ${documented.map(({ doc, name }) => `COMMENT ON COLUMN public.${quoted(table)}.${quoted(name)} IS ${literal(doc)};`).join("\n")}`)
   return true
 })
 
 const instant = (us: bigint) => `timestamp 'epoch' + ${us} * interval '1 microsecond'`
+
+/** Deletes rows from the beginning of a day until that of another; undefined: from ever, for ever. */
+const deleteDays = (sql: PgClient.PgClient, model: GoldModel, from: number | undefined, end: number | undefined) => {
+  const at = (day: number) => instant(BigInt(day) * dayLength)
+  const within = [
+    ...(from === undefined ? [] : [`${quoted(model.time)} >= ${at(from)}`]),
+    ...(end === undefined ? [] : [`${quoted(model.time)} < ${at(end)}`])
+  ]
+  return Effect.asVoid(sql.unsafe(`DELETE FROM public.${quoted(tableName(model))} WHERE ${within.length === 0 ? "true" : within.join(" AND ")}`))
+}
+
+/** Takes out all days but these: a range for each gap between them, which the index finds, so that the cost does not go with the rows that stay. */
+const keepDays = (sql: PgClient.PgClient, model: GoldModel, days: ReadonlyArray<number>) =>
+  Effect.forEach([...days, undefined], (day, index) => {
+    const from = index === 0 ? undefined : days[index - 1]! + 1
+    return from !== undefined && from === day ? Effect.void : deleteDays(sql, model, from, day)
+  }, { discard: true })
 
 const replaceDay = Effect.fnUntraced(function*(
   { sql, connection, metadata }: { readonly sql: PgClient.PgClient; readonly connection: Connection; readonly metadata: TableMetadata },
@@ -61,7 +85,7 @@ const replaceDay = Effect.fnUntraced(function*(
   const { files } = yield* Scan.plan(metadata, { filter: within })
   const relation = yield* ReadSql.relation(currentSchema(metadata), metadata, files)
   const texts = yield* RowsBetween.texts(connection, columns, relation)
-  yield* sql.unsafe(`DELETE FROM public.${quoted(tableName(model))} WHERE ${quoted(model.time)} >= ${instant(from)} AND ${quoted(model.time)} < ${instant(end)}`)
+  yield* deleteDays(sql, model, day, day + 1)
   for (const text of texts) yield* sql.unsafe(`INSERT INTO public.${quoted(tableName(model))} ${RowsBetween.selectFromText(columns)}`, [text])
 }, Effect.scoped)
 
@@ -83,9 +107,7 @@ export const publish = Effect.fn("GoldPublish.publish")(function*(checked: Model
     const daysOf = (files: ReadonlyArray<Scan.PlannedFile>) => [...new Set(files.map(({ file }) => Number(file.partition[0])))].sort((a, b) => a - b)
     const days = daysOf(live.filter(({ sequenceNumber }) => sequenceNumber > since))
     for (const day of days) yield* replaceDay({ sql, connection, metadata }, checked, day)
-    const all = daysOf(live)
-    yield* sql.unsafe(`DELETE FROM public.${quoted(tableName(model))}
-      WHERE NOT (floor(extract(epoch FROM ${quoted(model.time)}) / 86400)::int = ANY($1))`, [all])
+    yield* keepDays(sql, model, daysOf(live))
     yield* sql`UPDATE lake.gold_model_state SET table_uuid = ${metadata.tableUuid}, published_sequence = ${String(sequence)}::bigint WHERE name = ${model.name}`
     return { days: days.length, rows: live.reduce((sum, { file }) => sum + Number(file.recordCount), 0) } satisfies Published
   }))

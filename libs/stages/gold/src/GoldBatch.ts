@@ -25,7 +25,7 @@ import type { Table } from "@voltlake/iceberg/Tables"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { name as quoted } from "@voltlake/query-engine/SqlText"
-import { boundSql, sourceName, sourceSql } from "./ModelCheck.ts"
+import { boundSql, sourceName } from "./ModelCheck.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as ModelUnits from "./ModelUnits.ts"
 
@@ -71,8 +71,17 @@ const between = (column: string, firstUs: bigint, endUs: bigint) => Expression.a
 /** Vehicles beyond this are not named one by one to the planner: bounds would rule out no file. */
 const namedMax = 50
 
-/** Lets silver's rows that matter for units of this day stand under the models' source. */
-const bindSource = Effect.fnUntraced(function*({ checked: { model }, connection, silver }: Run, { firstUs, lastUs }: ModelUnits.TouchedDay, isFull: boolean) {
+/** Days that are computed by one query. */
+interface Span {
+  /** In order. */
+  readonly days: ReadonlyArray<number>
+  /** The first and the last of the units. */
+  readonly firstUs: bigint
+  readonly lastUs: bigint
+}
+
+/** Lets silver's rows that matter for units of these days stand under the models' source. */
+const bindSource = Effect.fnUntraced(function*({ checked: { model }, connection, silver }: Run, { firstUs, lastUs }: Span, isFull: boolean) {
   const [from, end] = [firstUs - model.lookback, lastUs + grainLength(model.grain)]
   const own = ModelUnits.ownColumns(model)
   const isOfUnits = isFull || own.length === 0
@@ -86,66 +95,74 @@ const bindSource = Effect.fnUntraced(function*({ checked: { model }, connection,
     : [Expression.or(...vehicles.map((row) => Expression.test("vehicle_id", "=", String(row["vehicle_id"]))))]
   const { files } = yield* Scan.plan(silver.metadata, { filter: Expression.and(between("event_ts", from, end), ...named) })
   const relation = yield* ReadSql.relation(LakeTables.schemaOf(telemetryClean), silver.metadata, files)
-  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS
-    SELECT * FROM (${sourceSql(relation)}) WHERE event_us >= ${from} AND event_us < ${end}${isOfUnits}`)
+  const rows = ModelUnits.sourceRows(relation, `epoch_us(event_ts) >= ${from} AND epoch_us(event_ts) < ${end}${isOfUnits}`)
+  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${rows}`)
 })
 
-/** Whether rows of the model keep what its header promises. */
-const checkRows = Effect.fnUntraced(function*({ checked: { model }, connection }: Run, rows: string, day: string) {
+/** Whether rows of the model keep what its header promises. Answers how many they are. */
+const checkRows = Effect.fnUntraced(function*({ checked: { model }, connection }: Run, rows: string, days: string) {
   const key = model.key.map(quoted).join(", ")
-  const broken = (reason: string) => new ModelBroken({ model: model.name, reason: `${reason} (${day})` })
-  const [nulls] = yield* connection.rows(`SELECT count(*) AS n FROM ${rows} WHERE ${model.key.map((name) => `${quoted(name)} IS NULL`).join(" OR ")}`)
-  if (nulls?.["n"] !== 0n) return yield* broken(`${nulls?.["n"]} rows have no value in a column of the key (${model.key.join(", ")})`)
+  const broken = (reason: string) => new ModelBroken({ model: model.name, reason: `${reason} (${days})` })
   const time = `epoch_us(${quoted(model.time)})`
-  const [uneven] = yield* connection.rows(`SELECT count(*) AS n FROM ${rows} WHERE ${time} <> ${ModelUnits.bucket(time, grainLength(model.grain))}`)
-  if (uneven?.["n"] !== 0n) return yield* broken(`${uneven?.["n"]} rows have a ${model.time} that is not the beginning of a ${model.grain}`)
+  const conditions = [
+    model.key.map((name) => `${quoted(name)} IS NULL`).join(" OR "),
+    `${time} <> ${ModelUnits.bucket(time, grainLength(model.grain))}`,
+    ...model.tests.map((test) => `NOT coalesce(${test}\n, false)`)
+  ]
+  const [counts] = yield* connection.rows(`SELECT count(*) AS n, ${conditions.map((one, index) => `count(CASE WHEN ${one} THEN 1 END) AS c${index}`).join(", ")} FROM ${rows}`)
+  const [nulls, uneven, ...failed] = conditions.map((_, index) => BigInt(counts?.[`c${index}`] as bigint))
+  if (nulls !== 0n) return yield* broken(`${nulls} rows have no value in a column of the key (${model.key.join(", ")})`)
+  if (uneven !== 0n) return yield* broken(`${uneven} rows have a ${model.time} that is not the beginning of a ${model.grain}`)
   const [repeated] = yield* connection.table(`SELECT ${key}, count(*) AS n FROM ${rows} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`).pipe(Effect.map((found) => found.rows))
   if (repeated !== undefined) return yield* broken(`its key is not unique: ${repeated.at(-1)} rows have (${model.key.join(", ")}) = (${repeated.slice(0, -1).join(", ")})`)
-  for (const test of model.tests) {
-    const [failed] = yield* connection.rows(`SELECT count(*) AS n FROM ${rows} WHERE NOT coalesce(${test}, false)`)
-    if (failed?.["n"] !== 0n) return yield* broken(`${failed?.["n"]} rows fail its test ${test}`)
-  }
+  for (const [index, test] of model.tests.entries()) if (failed[index] !== 0n) return yield* broken(`${failed[index]} rows fail its test ${test}`)
+  return BigInt(counts?.["n"] as bigint)
 })
 
 const date = (day: number) => new Date(day * 86_400_000).toISOString().slice(0, 10)
 
-interface ReplacedDay {
+const dates = ({ days }: Span) => (days.length === 1 ? date(days[0]!) : `${date(days[0]!)} to ${date(days.at(-1)!)}`)
+
+interface Replaced {
   readonly removed: ReadonlyArray<DataFile>
-  readonly added: ReadonlyArray<DataFile>
+  readonly added: Array<DataFile>
   readonly rows: bigint
 }
 
-/** Computes a day's touched units, and writes the day's rows with them. */
-const replaceDay = Effect.fn("GoldBatch.replaceDay")(function*(run: Run, touched: ModelUnits.TouchedDay, isFull: boolean, index: number) {
+/** Computes the touched units of some days. `replaced` gets the files of the days' rows with them, one a day, as they are written. */
+const replaceDays = Effect.fn("GoldBatch.replaceDays")(function*(run: Run, span: Span, isFull: boolean, replaced: Array<Replaced>, onDay: Effect.Effect<void>) {
   const { checked: { columns, model }, commitId, connection, table: { metadata } } = run
-  const dayUs = BigInt(touched.day) * ModelUnits.dayLength
-  yield* bindSource(run, touched, isFull)
-  const inDay = `epoch_us(r.${quoted(model.time)}) >= ${dayUs} AND epoch_us(r.${quoted(model.time)}) < ${dayUs + ModelUnits.dayLength}`
+  const length = ModelUnits.dayLength
+  const [fromUs, endUs] = [BigInt(span.days[0]!) * length, BigInt(span.days.at(-1)! + 1) * length]
+  const time = (alias: string) => `epoch_us(${alias}.${quoted(model.time)})`
+  const within = (from: bigint, end: bigint) => `${time("r")} >= ${from} AND ${time("r")} < ${end}`
+  yield* bindSource(run, span, isFull)
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS
-    SELECT * FROM (${boundSql(model)}) AS r WHERE r.${quoted(model.time)} IS NULL OR (${inDay}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
-  yield* checkRows(run, resultTable, date(touched.day))
-  const [count] = yield* connection.rows(`SELECT count(*) AS n FROM ${resultTable}`)
-  const { files } = yield* Scan.plan(metadata, { filter: between(model.time, dayUs, dayUs + ModelUnits.dayLength) })
+    SELECT * FROM (${boundSql(model)}) AS r WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
+  const rows = yield* checkRows(run, resultTable, dates(span))
+  const { files } = yield* Scan.plan(metadata, { filter: between(model.time, fromUs, endUs) })
   const names = columns.map(({ name }) => quoted(name)).join(", ")
   const kept = isFull
     ? ""
     : `UNION ALL SELECT ${names} FROM ${yield* ReadSql.relation(currentSchema(metadata), metadata, files)} AS r WHERE NOT ${ModelUnits.isTouched(model, "r")}`
   const order = [model.time, ...model.key.filter((name) => name !== model.time)].map(quoted).join(", ")
-  const written = yield* DataFileWriter.write({
-    connection,
-    query: `SELECT * FROM (SELECT ${names} FROM ${resultTable} ${kept}) ORDER BY ${order}`,
-    metadata,
-    specId: ModelTable.daySpecId,
-    partition: [touched.day],
-    sortOrderId: metadata.defaultSortOrderId,
-    commitId,
-    index
-  })
-  return {
-    removed: files.map(({ file }) => file),
-    added: written === undefined ? [] : [written],
-    rows: BigInt(count?.["n"] as bigint)
-  } satisfies ReplacedDay
+  const added: Array<DataFile> = []
+  replaced.push({ removed: files.map(({ file }) => file), added, rows })
+  for (const day of span.days) {
+    const ofDay = span.days.length === 1 ? "" : ` AS r WHERE ${within(BigInt(day) * length, BigInt(day + 1) * length)}`
+    const written = yield* DataFileWriter.write({
+      connection,
+      query: `SELECT * FROM (SELECT ${names} FROM ${resultTable}${ofDay} ${kept}) ORDER BY ${order}`,
+      metadata,
+      specId: ModelTable.daySpecId,
+      partition: [day],
+      sortOrderId: metadata.defaultSortOrderId,
+      commitId,
+      index: replaced.reduce((sum, one) => sum + one.added.length, 0)
+    })
+    if (written !== undefined) added.push(written)
+    yield* onDay
+  }
 }, Effect.scoped)
 
 /** What silver has that the base had not: as units. `undefined` where only a computation of all will do. */
@@ -169,33 +186,77 @@ const touchedSince = Effect.fnUntraced(function*({ checked: { model }, connectio
   return true
 }, Effect.scoped)
 
-/** One unit for each day that silver or the table has rows of. */
+/** The day of a file's rows by its partition; undefined where the file is not of one day. */
+const dayReader = ({ partitionSpecs }: TableMetadata, fieldId: number) => {
+  const places = new Map(partitionSpecs.map(({ fields, specId }) => [specId, fields.findIndex(({ sourceId, transform }) => sourceId === fieldId && transform.type === "day")]))
+  return ({ partition, specId }: DataFile): number | undefined => {
+    const value = partition[places.get(specId) ?? -1]
+    return typeof value === "number" ? value : undefined
+  }
+}
+
+const eventTimeId = telemetryClean.columns.find(({ name }) => name === "event_ts")!.id
+
+/** The days that silver or the table has rows of, with how many silver has. Files say it by themselves; only of those of several days rows are read. */
 const allDays = Effect.fnUntraced(function*({ checked: { model }, connection, silver, table }: Run) {
-  const reach = `(event_us + ${model.lookback})`
-  const all = yield* SnapshotSource.all(telemetryClean, silver.metadata)
-  const { files } = yield* Scan.plan(table.metadata)
-  const held = yield* ReadSql.relation(currentSchema(table.metadata), table.metadata, files)
   const length = ModelUnits.dayLength
-  const time = `epoch_us(${quoted(model.time)})`
-  const rows = yield* connection.rows(`
-    SELECT DISTINCT unnest(generate_series(first_us, last_us, ${length})) // ${length} AS day FROM (
-      SELECT DISTINCT ${ModelUnits.bucket("event_us", length)} AS first_us, ${ModelUnits.bucket(reach, length)} AS last_us FROM (${sourceSql(all)})
-      UNION SELECT DISTINCT ${ModelUnits.bucket(time, length)}, ${ModelUnits.bucket(time, length)} FROM ${held})
-    ORDER BY 1`)
-  return rows.map((row): ModelUnits.TouchedDay => {
-    const day = Number(row["day"])
-    return { day, firstUs: BigInt(day) * length, lastUs: (BigInt(day) + 1n) * length - grainLength(model.grain) }
-  })
+  const rowsOf = new Map<number, bigint>()
+  const add = (first: bigint, last: bigint, rows: bigint) => {
+    for (let day = first; day <= last; day++) rowsOf.set(Number(day), (rowsOf.get(Number(day)) ?? 0n) + rows)
+  }
+  const dayOf = dayReader(silver.metadata, eventTimeId)
+  const { files } = yield* Scan.plan(silver.metadata)
+  for (const { file } of files) {
+    const day = dayOf(file)
+    if (day !== undefined) add(BigInt(day), BigInt(day) + (length - 1n + model.lookback) / length, file.recordCount)
+  }
+  const mixed = yield* ReadSql.relation(LakeTables.schemaOf(telemetryClean), silver.metadata, files.filter(({ file }) => dayOf(file) === undefined))
+  const dayIn = (instant: string) => `${ModelUnits.bucket(instant, length)} // ${length}`
+  const sparse = yield* connection.rows(`SELECT ${dayIn("us")} AS first, ${dayIn(`(us + ${model.lookback})`)} AS last, count(*) AS n
+    FROM (SELECT epoch_us(event_ts) AS us FROM ${mixed}) GROUP BY 1, 2`)
+  for (const { first, last, n } of sparse) add(BigInt(first as bigint), BigInt(last as bigint), BigInt(n as bigint))
+  const heldDayOf = dayReader(table.metadata, currentSchema(table.metadata).fields.find(({ name }) => name === model.time)!.id)
+  const held = (yield* Scan.plan(table.metadata)).files
+  for (const { file } of held) {
+    const day = heldDayOf(file)
+    if (day !== undefined) add(BigInt(day), BigInt(day), 0n)
+  }
+  const rest = yield* ReadSql.relation(currentSchema(table.metadata), table.metadata, held.filter(({ file }) => heldDayOf(file) === undefined))
+  const others = yield* connection.rows(`SELECT DISTINCT ${dayIn(`epoch_us(${quoted(model.time)})`)} AS day FROM ${rest}`)
+  for (const { day } of others) add(BigInt(day as bigint), BigInt(day as bigint), 0n)
+  return [...rowsOf].sort(([a], [b]) => a - b)
 }, Effect.scoped)
+
+/** So many rows of silver are computed at once, and of so many days, where days are small: a query has its price however few its rows. */
+const spanRowsMax = 1_000_000n
+const spanDaysMax = 32
+
+/**
+ * The days in spans. Where rows matter for longer than their own unit, each day is one of its own: such a model compares rows by their time, at a cost that
+ * may go with the square of it.
+ */
+const spansOf = (model: ModelTable.CheckedModel["model"], all: ReadonlyArray<readonly [day: number, rows: bigint]>): ReadonlyArray<Span> => {
+  const groups: Array<{ readonly days: Array<number>; rows: bigint }> = []
+  for (const [day, rows] of all) {
+    const last = groups.at(-1)
+    if (last === undefined || model.lookback > 0n || last.rows + rows > spanRowsMax || last.days.length === spanDaysMax) groups.push({ days: [day], rows })
+    else {
+      last.days.push(day)
+      last.rows += rows
+    }
+  }
+  const length = ModelUnits.dayLength
+  return groups.map(({ days }) => ({ days, firstUs: BigInt(days[0]!) * length, lastUs: BigInt(days.at(-1)! + 1) * length - grainLength(model.grain) }))
+}
 
 const commit = (
   { checked: { model }, commitId, source, table }: Run,
   base: ModelTable.Source | undefined,
-  replaced: ReadonlyArray<ReplacedDay>,
+  replaced: ReadonlyArray<Replaced>,
   readAt: bigint
 ) => {
-  const removed = replaced.flatMap((day) => day.removed)
-  const added = replaced.flatMap((day) => day.added)
+  const removed = replaced.flatMap((one) => one.removed)
+  const added = replaced.flatMap((one) => one.added)
   return Transaction.commit<Action.RewriteStale | BatchSuperseded>({
     commitId,
     changes: [{
@@ -238,15 +299,17 @@ const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, co
   const base = ModelTable.sourceOf(table.metadata)
   if (base !== undefined && ModelTable.equals(base, source)) return { kind: "unchanged", source, units: 0, days: 0, rows: 0n } satisfies Built
   const isFull = !(yield* touchedSince(run, base))
-  const days = isFull ? yield* allDays(run) : yield* ModelUnits.days(connection)
+  const spans = isFull
+    ? spansOf(checked.model, yield* allDays(run))
+    : (yield* ModelUnits.days(connection)).map(({ day, ...units }): Span => ({ days: [day], ...units }))
+  const days = spans.reduce((sum, span) => sum + span.days.length, 0)
   const [units] = isFull ? [] : yield* connection.rows(`SELECT count(*) AS n FROM ${ModelUnits.unitsTable}`)
-  const replaced: Array<ReplacedDay> = []
+  const replaced: Array<Replaced> = []
+  let done = 0
+  const told = Effect.suspend(() => onDay(++done, days))
   const discard = Effect.flatMap(TableFiles, (files) => files.discard(replaced.flatMap(({ added }) => added.map((file) => file.filePath))))
   yield* Effect.gen(function*() {
-    for (const [index, day] of days.entries()) {
-      replaced.push(yield* replaceDay(run, day, isFull, index))
-      yield* onDay(index + 1, days.length)
-    }
+    for (const span of spans) yield* replaceDays(run, span, isFull, replaced, told)
     const { snapshot } = yield* Scan.plan(table.metadata, { filter: Expression.not(Expression.everything) })
     yield* commit(run, base, replaced, snapshot?.sequenceNumber ?? 0n)
   }).pipe(Effect.tapError((error) => error._tag === "CatalogError" && error.outcome === "Unknown" ? Effect.void : discard))
@@ -254,12 +317,12 @@ const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, co
     kind: isFull ? "full" : "touched",
     source,
     units: Number(units?.["n"] ?? 0n),
-    days: days.length,
+    days,
     rows: replaced.reduce((sum, { rows }) => sum + rows, 0n)
   } satisfies Built
 })
 
-/** Brings the model's table to silver as it is now. Memory is the engine's, and a day's files at a time. */
+/** Brings the model's table to silver as it is now. Memory is the engine's, and a day's files at a time, or those of a few small days. */
 export const build = Effect.fn("GoldBatch.build")(function*(checked: ModelTable.CheckedModel, onDay: OnDay = () => Effect.void) {
   const connection = yield* (yield* QueryEngine).connect
   const beganMs = yield* Clock.currentTimeMillis

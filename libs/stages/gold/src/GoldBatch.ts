@@ -137,8 +137,10 @@ const replaceDays = Effect.fn("GoldBatch.replaceDays")(function*(run: Run, span:
   const time = (alias: string) => `epoch_us(${alias}.${quoted(model.time)})`
   const within = (from: bigint, end: bigint) => `${time("r")} >= ${from} AND ${time("r")} < ${end}`
   yield* bindSource(run, span, isFull)
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS
-    SELECT * FROM (${boundSql(model)}) AS r WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
+  // Where the source is bounded already, asking each of its rows once more for the model's time costs more than the few rows that it would spare.
+  const once = model.lookback === 0n ? "MATERIALIZED" : "NOT MATERIALIZED"
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS WITH gold_computed AS ${once} (${boundSql(model)})
+    SELECT * FROM gold_computed AS r WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
   const rows = yield* checkRows(run, resultTable, dates(span))
   const { files } = yield* Scan.plan(metadata, { filter: between(model.time, fromUs, endUs) })
   const names = columns.map(({ name }) => quoted(name)).join(", ")

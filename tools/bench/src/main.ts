@@ -20,7 +20,7 @@ const { positionals, values } = parseArgs({
     commits: { type: "string", default: "10000" },
     files: { type: "string", default: "100000" },
     days: { type: "string", default: "20" },
-    rows: { type: "string", default: "10000000" },
+    rows: { type: "string", default: "6000000" },
     part: { type: "string", default: "all" },
     real: { type: "boolean", default: false },
     json: { type: "boolean", default: false }

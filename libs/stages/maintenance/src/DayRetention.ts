@@ -10,6 +10,7 @@ import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, teleme
 import * as Expression from "@voltlake/iceberg/Expression"
 import { literal } from "@voltlake/query-engine/SqlText"
 import { defaultSettings, make as makeStage, type RunnerSettings } from "@voltlake/stage-runner/Stage"
+import * as DaysConfig from "./DaysConfig.ts"
 import * as Removal from "./Removal.ts"
 
 export interface RetentionSettings {
@@ -17,12 +18,7 @@ export interface RetentionSettings {
   readonly silverDays: Option.Option<number>
 }
 
-const days = (name: string, what: string) =>
-  Config.integer(name).pipe(
-    Config.validate({ message: "must be at least 1", validation: (n: number) => n >= 1 }),
-    Config.withDescription(`Whole UTC days that ${what} are kept besides today; for ever where not set`),
-    Config.option
-  )
+const days = (name: string, what: string) => DaysConfig.days(name, `Whole UTC days that ${what} are kept besides today; for ever where not set`)
 
 export const settingsConfig: Config.Config<RetentionSettings> = Config.all({
   bronzeDays: days("BRONZE_RETENTION_DAYS", "records, by the time of sending,"),

@@ -3,18 +3,15 @@
  *
  * What is dropped cannot be read again: rolling bronze back further is refused then, unless the loss is accepted.
  */
-import { Clock, Config, Effect, type Option } from "effect"
+import { Clock, Effect } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { EventLog } from "@voltlake/event-log/EventLog"
+import { days } from "./DaysConfig.ts"
 
-export const settingsConfig: Config.Config<Option.Option<number>> = Config.integer("LOG_RETENTION_DAYS").pipe(
-  Config.validate({ message: "must be at least 1", validation: (days: number) => days >= 1 }),
-  Config.withDescription("Days after which the embedded log drops records that bronze has; for ever where not set"),
-  Config.option
-)
+export const settingsConfig = days("LOG_RETENTION_DAYS", "Days after which the embedded log drops records that bronze has; for ever where not set")
 
 const dayMs = 86_400_000
 
@@ -22,12 +19,12 @@ const dayMs = 86_400_000
 const sliceMax = 100_000n
 
 /** Answers how many offsets were dropped. */
-export const run = Effect.fn("LogRetention.run")(function*(topic: string, days: number) {
+export const run = Effect.fn("LogRetention.run")(function*(topic: string, kept: number) {
   const log = yield* EventLog
   const bronze = yield* LakeTables.load(telemetryRaw)
   const name = LogLineage.nameOf(yield* LogLineage.of(bronze.metadata), topic)
   const bounds = yield* log.partitions(topic)
-  const older = yield* log.olderThan(topic, (yield* Clock.currentTimeMillis) - days * dayMs)
+  const older = yield* log.olderThan(topic, (yield* Clock.currentTimeMillis) - kept * dayMs)
   let dropped = 0n
   for (const { first, ...tp } of bounds) {
     const read = bronze.progress.get(Position.key({ topic: name, partition: tp.partition }))?.position ?? first

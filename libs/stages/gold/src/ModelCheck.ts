@@ -28,7 +28,8 @@ export const sourceName = "gold_model_source"
 
 /** Silver's rows as models see them; times are UTC, and `event_us` is `event_ts` in microseconds since 1970. `relation` has the contract's columns. */
 export const sourceSql = (relation: string): string =>
-  `SELECT event_id, vehicle_id, event_ts::TIMESTAMP AS event_ts, epoch_us(event_ts) AS event_us, ingest_ts::TIMESTAMP AS ingest_ts, source,
+  `SELECT event_id, vehicle_id, make_timestamp(epoch_us(event_ts)) AS event_ts, epoch_us(event_ts) AS event_us,
+    make_timestamp(epoch_us(ingest_ts)) AS ingest_ts, source,
     ${signals.map(({ name }) => quoted(name)).join(", ")}, topic, "partition", "offset" FROM ${relation}`
 
 /** The model's SQL over {@link sourceName}. */

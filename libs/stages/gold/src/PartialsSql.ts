@@ -17,7 +17,7 @@ const texts = (columns: ReadonlyArray<string>, relation: string) =>
 
 /** From silver rows in `relation`: what each vehicle's minute has of them. Minutes are microseconds since 1970. */
 export const minutes = (relation: string): string =>
-  `SELECT vehicle_id, epoch_us(date_trunc('minute', event_ts::TIMESTAMP)) AS minute_us, count(*) AS event_count,
+  `SELECT vehicle_id, epoch_us(date_trunc('minute', make_timestamp(epoch_us(event_ts)))) AS minute_us, count(*) AS event_count,
     coalesce(sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}), 0) AS speed_sum,
     count(*) FILTER (speed_mph < ${summableMax}) AS speed_count, max(speed_mph) AS max_speed, min(battery_percent) AS min_battery
   FROM ${relation} GROUP BY vehicle_id, minute_us`

@@ -11,7 +11,8 @@ import * as ForeignRemoval from "@voltlake/iceberg/ForeignRemoval"
 import * as Json from "@voltlake/iceberg/Json"
 import * as PartitionSpec from "@voltlake/iceberg/PartitionSpec"
 import { decodeType } from "@voltlake/iceberg/SchemaJson"
-import { positionKey } from "@voltlake/iceberg/Snapshot"
+import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
+import { positionKey, type Snapshot } from "@voltlake/iceberg/Snapshot"
 import * as SortOrder from "@voltlake/iceberg/SortOrder"
 import { render, type TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
 import { positionLineage, type TableDefinition, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
@@ -94,34 +95,31 @@ export class ProgressMissing extends Schema.TaggedError<ProgressMissing>()("Prog
   }
 }
 
-/** What the nearest snapshot, from the current one back, says under a key of ours. */
-const nearest = <A>(
-  contract: TableContract,
-  metadata: TableMetadata,
-  key: string,
-  decode: (text: string) => Either.Either<A, Error>
-): Either.Either<A, ProgressDamaged> | undefined => {
-  for (const { snapshotId, summary } of positionLineage(metadata)) {
-    const text = summary[key]
-    if (text === undefined) continue
-    return Either.mapLeft(decode(text), ({ message }) => new ProgressDamaged({ table: qualifiedName(contract), snapshotId, reason: message }))
-  }
-  return undefined
-}
+const damaged = (contract: TableContract, { snapshotId }: Snapshot) => ({ message }: Error) =>
+  new ProgressDamaged({ table: qualifiedName(contract), snapshotId, reason: message })
 
 /** The table's progress: that of the nearest snapshot, from the current one back, which has it. Empty for a new table. */
 export const progressOf = (
   contract: TableContract,
   metadata: TableMetadata
-): Either.Either<Progress.Progress, ProgressDamaged | ProgressMissing> =>
-  nearest(contract, metadata, progressKey, Progress.decode) ??
-    (metadata.currentSnapshotId === undefined
-      ? Either.right(Progress.empty)
-      : Either.left(new ProgressMissing({ table: qualifiedName(contract) })))
+): Either.Either<Progress.Progress, ProgressDamaged | ProgressMissing> => {
+  for (const snapshot of positionLineage(metadata)) {
+    const text = snapshot.summary[progressKey]
+    if (text !== undefined) return Either.mapLeft(Progress.decode(text), damaged(contract, snapshot))
+  }
+  return metadata.currentSnapshotId === undefined
+    ? Either.right(Progress.empty)
+    : Either.left(new ProgressMissing({ table: qualifiedName(contract) }))
+}
 
 /** What has been removed from the table on purpose. */
-export const removalsOf = (contract: TableContract, metadata: TableMetadata): Either.Either<Removals.Removals, ProgressDamaged> =>
-  nearest(contract, metadata, removalsKey, Removals.decode) ?? Either.right(Removals.none)
+export const removalsOf = (contract: TableContract, metadata: TableMetadata): Either.Either<Removals.Removals, ProgressDamaged> => {
+  const snapshot = NewSnapshot.nearestOwn(metadata)
+  const text = snapshot?.summary[removalsKey]
+  return snapshot === undefined || text === undefined
+    ? Either.right(Removals.none)
+    : Either.mapLeft(Removals.decode(text), damaged(contract, snapshot))
+}
 
 /** The summary entry of a commit that leaves the table with these removals. */
 export const removalsSummary = (removals: Removals.Removals): Record<string, string> => ({ [removalsKey]: Removals.encode(removals) })
@@ -140,11 +138,8 @@ export const bronzeSequenceSummary = (sequenceNumber: bigint): Record<string, st
 
 /** Where a batch of silver must have read bronze from, at least. */
 export const bronzeSequenceOf = (metadata: TableMetadata): bigint => {
-  for (const { summary } of positionLineage(metadata)) {
-    const text = summary[bronzeSequenceKey]
-    if (text !== undefined) return /^\d+$/.test(text) ? BigInt(text) : 0n
-  }
-  return 0n
+  const text = NewSnapshot.nearestOwn(metadata)?.summary[bronzeSequenceKey] ?? ""
+  return /^\d+$/.test(text) ? BigInt(text) : 0n
 }
 
 /** How far our own commits have brought each table, whatever became of it since. */

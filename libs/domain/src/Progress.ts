@@ -10,7 +10,7 @@
  */
 import { Either, Schema } from "effect"
 import type { OffsetRange, Position } from "./Position.ts"
-import { key } from "./Position.ts"
+import { key, parseKey } from "./Position.ts"
 
 const Count = Schema.BigInt
 
@@ -148,6 +148,10 @@ export const check = (progress: Progress): Either.Either<Progress, EquationBreac
   }
   return Either.right(progress)
 }
+
+/** The offsets that it has covered, a range for each partition. */
+export const covered = (progress: Progress): ReadonlyArray<OffsetRange> =>
+  Array.from(progress, ([k, { position: end, start }]) => ({ ...parseKey(k), start, end }))
 
 export const position = (progress: Progress): Position => new Map(Array.from(progress, ([k, p]) => [k, p.position]))
 

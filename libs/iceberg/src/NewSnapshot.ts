@@ -67,14 +67,15 @@ const counts = (parent: Snapshot | undefined, { added, removed }: SnapshotConten
   ...total(parent, "total-equality-deletes", 0n)
 })
 
-/** Keys of ours from the nearest snapshot that has any, `from` (the current one, where not given) included. */
-export const inherited = (metadata: TableMetadata, from = metadata.currentSnapshotId): Summary => {
-  for (const snapshot of positionLineage(metadata, from)) {
-    const own = Object.entries(snapshot.summary).filter(([key]) => key.startsWith(ownPrefix))
-    if (own.length > 0) return Object.fromEntries(own)
-  }
-  return {}
+/** The nearest snapshot that has keys of ours, and so all that hold: each commit carries them on. */
+export const nearestOwn = (metadata: TableMetadata, from = metadata.currentSnapshotId): Snapshot | undefined => {
+  for (const snapshot of positionLineage(metadata, from)) if (Object.keys(snapshot.summary).some((key) => key.startsWith(ownPrefix))) return snapshot
+  return undefined
 }
+
+/** Keys of ours from the nearest snapshot that has any, `from` (the current one, where not given) included. */
+export const inherited = (metadata: TableMetadata, from = metadata.currentSnapshotId): Summary =>
+  Object.fromEntries(Object.entries(nearestOwn(metadata, from)?.summary ?? {}).filter(([key]) => key.startsWith(ownPrefix)))
 
 const foreignRemovals = (metadata: TableMetadata): Summary => {
   const removals = ForeignRemoval.unacknowledged(metadata)

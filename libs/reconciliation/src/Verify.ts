@@ -158,8 +158,7 @@ const readGold = Effect.fnUntraced(function*() {
 /** Rows of silver below gold's position, and what gold must have made of them. */
 const silverBelow = Effect.fnUntraced(function*(connection: Connection, silver: Loaded, gold: Progress.Progress) {
   const relation = yield* SnapshotSource.all(telemetryClean, silver.metadata)
-  const below = Array.from(gold, ([key, p]) => ({ ...Position.parseKey(key), start: p.start, end: p.position }))
-  const rows = `(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(below)})`
+  const rows = `(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(Progress.covered(gold))})`
   const [row] = yield* connection.rows(`SELECT count(*) AS rows FROM ${rows}`)
   return { rows: BigInt((row?.["rows"] ?? 0n) as bigint), digests: yield* GoldDigest.recomputed(connection, rows) }
 })

@@ -111,8 +111,6 @@ const readBatch = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
 
 const json = (columns: ReadonlyArray<string>) => `json_group_array(json_array(${columns.map((name) => `${name}::VARCHAR`).join(", ")}))::VARCHAR`
 
-const instant = (us: bigint) => `timestamp 'epoch' + ${us} * interval '1 microsecond'`
-
 /** Names a day's units to PostgreSQL. Answers the condition by which a row `g` of the model's table is of a unit `u`. */
 const listUnits = Effect.fnUntraced(function*({ checked: { model }, connection, sql }: Context, units: string, dayUs: bigint) {
   const own = ModelUnits.ownColumns(model)
@@ -130,7 +128,7 @@ const listUnits = Effect.fnUntraced(function*({ checked: { model }, connection, 
 
 const readLive = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
   const { checked: { columns, model }, connection, isFull, sql } = context
-  const ofDay = `g.${quoted(model.time)} >= ${instant(dayUs)} AND g.${quoted(model.time)} < ${instant(dayUs + ModelUnits.dayLength)}`
+  const ofDay = `g.${quoted(model.time)} >= ${RowsBetween.pgInstant(dayUs)} AND g.${quoted(model.time)} < ${RowsBetween.pgInstant(dayUs + ModelUnits.dayLength)}`
   const from = `SELECT ${names(columns, "g")} FROM public.${quoted(tableName(model))} AS g`
   const query = isFull ? `${from} WHERE ${ofDay}` : `${from} JOIN compared_unit AS u ON ${yield* listUnits(context, comparedUnits, dayUs)}`
   yield* RowsBetween.fetch(sql, connection, columns, query, liveRows)
@@ -167,7 +165,7 @@ const samples = Effect.fnUntraced(function*({ checked: { columns, model }, conne
 /** Computes the differing units of a day anew from silver's rows below gold's position, and puts them in the place of what PostgreSQL has. */
 const mend = Effect.fnUntraced(function*(context: Context, silver: LakeTables.Loaded, gold: GoldProgress.GoldProgress, dayUs: bigint) {
   const { checked: { columns, model }, connection, sql } = context
-  const below = Array.from(gold.progress, ([key, { position, start }]) => ({ ...Position.parseKey(key), start, end: position }))
+  const below = Progress.covered(gold.progress)
   const [from, end] = [dayUs - model.lookback, dayUs + ModelUnits.dayLength]
   const matters = Expression.and(Expression.test("event_ts", ">=", from), Expression.test("event_ts", "<", end))
   const { files } = yield* Scan.plan(silver.metadata, { filter: matters })

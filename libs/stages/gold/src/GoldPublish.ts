@@ -56,11 +56,9 @@ const ensure = Effect.fnUntraced(function*(sql: PgClient.PgClient, { columns, mo
   return true
 })
 
-const instant = (us: bigint) => `timestamp 'epoch' + ${us} * interval '1 microsecond'`
-
 /** Deletes rows from the beginning of a day until that of another; undefined: from ever, for ever. */
 const deleteDays = (sql: PgClient.PgClient, model: GoldModel, from: number | undefined, end: number | undefined) => {
-  const at = (day: number) => instant(BigInt(day) * dayLength)
+  const at = (day: number) => RowsBetween.pgInstant(BigInt(day) * dayLength)
   const within = [
     ...(from === undefined ? [] : [`${quoted(model.time)} >= ${at(from)}`]),
     ...(end === undefined ? [] : [`${quoted(model.time)} < ${at(end)}`])

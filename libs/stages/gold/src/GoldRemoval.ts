@@ -10,7 +10,6 @@ import type { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
 import type * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
-import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean } from "@voltlake/domain/Tables"
 import { transaction } from "@voltlake/postgres/Transaction"
@@ -34,8 +33,7 @@ interface Context {
   readonly silver: LakeTables.Loaded
 }
 
-const below = ({ progress }: GoldProgress.GoldProgress) =>
-  Array.from(progress, ([key, { position, start }]) => ({ ...Position.parseKey(key), start, end: position }))
+const below = ({ progress }: GoldProgress.GoldProgress) => Progress.covered(progress)
 
 /** A relation of silver's rows that gold has read and that are left. */
 const left = Effect.fnUntraced(function*({ gold, silver }: Context) {

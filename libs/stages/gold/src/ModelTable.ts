@@ -4,10 +4,11 @@ import { createHash } from "node:crypto"
 import type { GoldModel } from "@voltlake/domain/GoldModel"
 import { goldNamespace, goldSourceKey, ModelInvalid } from "@voltlake/domain/GoldModel"
 import * as Position from "@voltlake/domain/Position"
+import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
 import * as PartitionSpec from "@voltlake/iceberg/PartitionSpec"
 import * as SortOrder from "@voltlake/iceberg/SortOrder"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
-import { currentSchema, positionLineage, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { currentSchema, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
 import * as Transform from "@voltlake/iceberg/Transform"
 import type { IcebergType, TableSchema } from "@voltlake/iceberg/Type"
@@ -42,11 +43,8 @@ export const summary = (source: Source): Record<string, string> => ({ [goldSourc
 
 /** None for a new table, and where it cannot be read: then the table is computed anew. */
 export const sourceOf = (metadata: TableMetadata): Source | undefined => {
-  for (const snapshot of positionLineage(metadata)) {
-    const text = snapshot.summary[goldSourceKey]
-    if (text !== undefined) return Either.getOrUndefined(Schema.decodeEither(SourceText)(text))
-  }
-  return undefined
+  const text = NewSnapshot.nearestOwn(metadata)?.summary[goldSourceKey]
+  return text === undefined ? undefined : Either.getOrUndefined(Schema.decodeEither(SourceText)(text))
 }
 
 const icebergType = (type: ColumnType): IcebergType => {

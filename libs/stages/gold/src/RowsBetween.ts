@@ -38,6 +38,9 @@ const engineTypes: Readonly<Record<ColumnType, string>> = {
 
 export const engineType = (type: ColumnType): string => engineTypes[type]
 
+/** An instant, in microseconds since 1970, as PostgreSQL's timestamp without zone. */
+export const pgInstant = (us: bigint | string): string => `timestamp 'epoch' + ${us} * interval '1 microsecond'`
+
 /** Texts of the relation's rows; times are microseconds since 1970, since the engines write years before the common era in different ways. */
 export const texts = (connection: Connection, columns: ReadonlyArray<ModelColumn>, relation: string) => {
   const value = ({ name, type }: ModelColumn) => (type === "timestamp" ? `epoch_us(${quoted(name)})` : quoted(name))
@@ -51,7 +54,7 @@ export const texts = (connection: Connection, columns: ReadonlyArray<ModelColumn
 /** A SELECT of the model's columns in PostgreSQL, from one text as the first parameter. */
 export const selectFromText = (columns: ReadonlyArray<ModelColumn>): string => {
   const value = ({ name, type }: ModelColumn, index: number) =>
-    `${type === "timestamp" ? `timestamp 'epoch' + r.c${index}::bigint * interval '1 microsecond'` : `r.c${index}::${pgType(type)}`} AS ${quoted(name)}`
+    `${type === "timestamp" ? pgInstant(`r.c${index}::bigint`) : `r.c${index}::${pgType(type)}`} AS ${quoted(name)}`
   return `SELECT ${columns.map(value).join(", ")} FROM json_to_recordset($1::json) AS r(${columns.map((_, index) => `c${index} text`).join(", ")})`
 }
 

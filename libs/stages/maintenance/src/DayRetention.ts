@@ -5,7 +5,7 @@
 import { Clock, Config, Duration, Effect, Option, Stream } from "effect"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
-import * as Position from "@voltlake/domain/Position"
+import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, telemetryRejected } from "@voltlake/domain/Tables"
 import * as Expression from "@voltlake/iceberg/Expression"
 import { literal } from "@voltlake/query-engine/SqlText"
@@ -38,7 +38,7 @@ const before = (contract: TableContract, time: Date): Removal.Condition => ({
 
 const readBySilver = Effect.gen(function*() {
   const { progress } = yield* LakeTables.load(telemetryClean)
-  return SnapshotSource.inRanges(Array.from(progress, ([key, { position, start }]) => ({ ...Position.parseKey(key), start, end: position })))
+  return SnapshotSource.inRanges(Progress.covered(progress))
 })
 
 /** Removes what is too old, or says what would go. Without settings nothing is. */

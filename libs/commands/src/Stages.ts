@@ -97,6 +97,8 @@ const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
     case "gold":
       return yield* Stage.run(yield* Gold.make(settings.gold))
     case "maintenance":
+      // As every stage does with its own: a new lake has none yet.
+      yield* Effect.forEach(lakeTables, LakeTables.ensure, { discard: true })
       return yield* untilOneStops(
         Stage.run(DayRetention.make(settings.retention), DayRetention.runnerSettings),
         Stage.run(yield* Cleaner.make(settings.cleaner), Cleaner.runnerSettings),

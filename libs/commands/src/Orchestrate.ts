@@ -1,7 +1,9 @@
 /** The orchestrator over the lake's DAGs. */
 import { NodeContext } from "@effect/platform-node"
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
+import { BatchEngine } from "@voltlake/gold/BatchEngine"
 import * as GoldModels from "@voltlake/gold/GoldModels"
+import * as SparkBatch from "@voltlake/gold/SparkBatch"
 import * as Orchestrator from "@voltlake/orchestration/Orchestrator"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
 import * as Dags from "./Dags.ts"
@@ -19,5 +21,7 @@ export const run = Effect.fn("Orchestrate.run")(function*({ settings }: Lake.Ope
     state === "leading"
       ? Effect.zipRight(health.set(name, "running", ""), health.noteSuccess(name))
       : health.set(name, "standby", "another process orchestrates")
-  return yield* Orchestrator.run(Dags.all(settings), onState)
+  const run = Orchestrator.run(Dags.all(settings), onState)
+  if (Option.isNone(settings.batch)) return yield* run
+  return yield* Effect.provideService(run, BatchEngine, yield* SparkBatch.make(settings.batch.value))
 }, (effect, { settings }) => Effect.provideService(effect, GoldModels.ModelFolder, settings.dags.modelFolder).pipe(Effect.provide(NodeContext.layer)))

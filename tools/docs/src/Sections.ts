@@ -6,6 +6,7 @@ import { postgresUrlConfig, warehouseConfig } from "@voltlake/adapters/Adapters"
 import * as KafkaSettings from "@voltlake/event-log/KafkaSettings"
 import * as Dags from "@voltlake/commands/Dags"
 import * as Gold from "@voltlake/gold/Gold"
+import * as SparkSettings from "@voltlake/gold/SparkSettings"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
@@ -50,6 +51,6 @@ export const sections: ReadonlyArray<Section> = [
     text: "By whichever process of a stage does it: the same for all of them.",
     configs: [Cleaner.settingsConfig, Compaction.settingsConfig, DayRetention.settingsConfig, LogRetention.settingsConfig]
   },
-  { title: "Orchestrator", text: "What runs the DAGs.", configs: [Dags.settingsConfig] },
+  { title: "Orchestrator", text: "What runs the DAGs.", configs: [Dags.settingsConfig, SparkSettings.settingsConfig] },
   { title: "Engine", text: "DuckDB, one in every process.", configs: [DuckDbQueryEngine.settingsConfig] }
 ]

@@ -1,6 +1,6 @@
 /**
- * Gold by batch: brings a model's Iceberg table to silver's current snapshot. Units that silver's new rows touch are computed anew from silver's rows, day
- * by day, and take the place of what the table had of them; the rest of the table is not read. So the cost goes with what is new, not with history.
+ * Gold by batch: brings a model's Iceberg table to silver's current snapshot. Units that silver's new rows touch are computed anew from silver's rows
+ * (`BatchEngine`), and take the place of what the table had of them; the rest of the table is not read. So the cost goes with what is new, not with history.
  *
  * A commit says which silver it was computed from, and requires that the table is still at the one that the run began with: a run that was held up cannot
  * undo a newer one. Where there is no such base (another model, a rewound silver, rows removed that nothing says more of) all is computed anew.
@@ -15,20 +15,19 @@ import { telemetryClean } from "@voltlake/domain/Tables"
 import * as Action from "@voltlake/iceberg/Action"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
-import * as DataFileWriter from "@voltlake/iceberg/DataFileWriter"
 import * as Expression from "@voltlake/iceberg/Expression"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
 import { TableFiles } from "@voltlake/iceberg/TableFiles"
-import { currentSchema, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
-import type { Table } from "@voltlake/iceberg/Tables"
+import { currentSchema, currentSnapshot, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
+import { Tables } from "@voltlake/iceberg/Tables"
 import * as Transaction from "@voltlake/iceberg/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { name as quoted } from "@voltlake/query-engine/SqlText"
-import { boundSql, sourceName } from "./ModelCheck.ts"
+import { BatchEngine } from "./BatchEngine.ts"
+import { type Computed, type Day, type Run, stretches, type Wanted } from "./BatchWork.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as ModelUnits from "./ModelUnits.ts"
-import * as RowCheck from "./RowCheck.ts"
 
 /** Another run has brought the table on meanwhile. */
 export class BatchSuperseded extends Schema.TaggedError<BatchSuperseded>()("BatchSuperseded", { model: Schema.String }) {
@@ -46,100 +45,10 @@ export interface Built {
   readonly rows: bigint
 }
 
-interface Run {
-  readonly connection: Connection
-  readonly checked: ModelTable.CheckedModel
-  readonly commitId: string
-  readonly silver: LakeTables.Loaded
-  readonly table: Table
-  readonly source: ModelTable.Source
-}
-
 /** Told after each day: days done, of how many. */
 export type OnDay = (done: number, of: number) => Effect.Effect<void>
 
-const resultTable = "gold_result"
-
 const between = (column: string, firstUs: bigint, endUs: bigint) => Expression.and(Expression.test(column, ">=", firstUs), Expression.test(column, "<", endUs))
-
-/** Vehicles beyond this are not named one by one to the planner: bounds would rule out no file. */
-const namedMax = 50
-
-/** Days that are computed by one query. */
-interface Span {
-  /** In order. */
-  readonly days: ReadonlyArray<number>
-  /** The first and the last of the units. */
-  readonly firstUs: bigint
-  readonly lastUs: bigint
-}
-
-/** Lets silver's rows that matter for units of these days stand under the models' source. */
-const bindSource = Effect.fnUntraced(function*({ checked: { model }, connection, silver }: Run, { firstUs, lastUs }: Span, isFull: boolean) {
-  const [from, end] = [firstUs - model.lookback, lastUs + grainLength(model.grain)]
-  const own = ModelUnits.ownColumns(model)
-  const isOfUnits = isFull || own.length === 0
-    ? ""
-    : ` AND (${own.map(quoted).join(", ")}) IN (SELECT (${own.map(quoted).join(", ")}) FROM ${ModelUnits.unitsTable} WHERE bucket_us BETWEEN ${firstUs} AND ${lastUs})`
-  const vehicles = isFull || !own.includes("vehicle_id")
-    ? []
-    : yield* connection.rows(`SELECT DISTINCT vehicle_id FROM ${ModelUnits.unitsTable} WHERE bucket_us BETWEEN ${firstUs} AND ${lastUs} LIMIT ${namedMax + 1}`)
-  const named = vehicles.length === 0 || vehicles.length > namedMax
-    ? []
-    : [Expression.or(...vehicles.map((row) => Expression.test("vehicle_id", "=", String(row["vehicle_id"]))))]
-  const { files } = yield* Scan.plan(silver.metadata, { filter: Expression.and(between("event_ts", from, end), ...named) })
-  const relation = yield* ReadSql.relation(LakeTables.schemaOf(telemetryClean), silver.metadata, files)
-  const rows = ModelUnits.sourceRows(relation, `epoch_us(event_ts) >= ${from} AND epoch_us(event_ts) < ${end}${isOfUnits}`)
-  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${rows}`)
-})
-
-const date = (day: number) => new Date(day * 86_400_000).toISOString().slice(0, 10)
-
-const dates = ({ days }: Span) => (days.length === 1 ? date(days[0]!) : `${date(days[0]!)} to ${date(days.at(-1)!)}`)
-
-interface Replaced {
-  readonly removed: ReadonlyArray<DataFile>
-  readonly added: Array<DataFile>
-  readonly rows: bigint
-}
-
-/** Computes the touched units of some days. `replaced` gets the files of the days' rows with them, one a day, as they are written. */
-const replaceDays = Effect.fn("GoldBatch.replaceDays")(function*(run: Run, span: Span, isFull: boolean, replaced: Array<Replaced>, onDay: Effect.Effect<void>) {
-  const { checked: { columns, model }, commitId, connection, table: { metadata } } = run
-  const length = ModelUnits.dayLength
-  const [fromUs, endUs] = [BigInt(span.days[0]!) * length, BigInt(span.days.at(-1)! + 1) * length]
-  const time = (alias: string) => `epoch_us(${alias}.${quoted(model.time)})`
-  const within = (from: bigint, end: bigint) => `${time("r")} >= ${from} AND ${time("r")} < ${end}`
-  yield* bindSource(run, span, isFull)
-  // Where the source is bounded already, asking each of its rows once more for the model's time costs more than the few rows that it would spare.
-  const once = model.lookback === 0n ? "MATERIALIZED" : "NOT MATERIALIZED"
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS WITH gold_computed AS ${once} (${boundSql(model)})
-    SELECT * FROM gold_computed AS r WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
-  const rows = yield* RowCheck.check(connection, run.checked, resultTable, dates(span))
-  const { files } = yield* Scan.plan(metadata, { filter: between(model.time, fromUs, endUs) })
-  const names = columns.map(({ name }) => quoted(name)).join(", ")
-  const kept = isFull
-    ? ""
-    : `UNION ALL SELECT ${names} FROM ${yield* ReadSql.relation(currentSchema(metadata), metadata, files)} AS r WHERE NOT ${ModelUnits.isTouched(model, "r")}`
-  const order = [model.time, ...model.key.filter((name) => name !== model.time)].map(quoted).join(", ")
-  const added: Array<DataFile> = []
-  replaced.push({ removed: files.map(({ file }) => file), added, rows })
-  for (const day of span.days) {
-    const ofDay = span.days.length === 1 ? "" : ` AS r WHERE ${within(BigInt(day) * length, BigInt(day + 1) * length)}`
-    const written = yield* DataFileWriter.write({
-      connection,
-      query: `SELECT * FROM (SELECT ${names} FROM ${resultTable}${ofDay} ${kept}) ORDER BY ${order}`,
-      metadata,
-      specId: ModelTable.daySpecId,
-      partition: [day],
-      sortOrderId: metadata.defaultSortOrderId,
-      commitId,
-      index: replaced.reduce((sum, one) => sum + one.added.length, 0)
-    })
-    if (written !== undefined) added.push(written)
-    yield* onDay
-  }
-}, Effect.scoped)
 
 /** What silver has that the base had not: as units. `undefined` where only a computation of all will do. */
 const touchedSince = Effect.fnUntraced(function*({ checked: { model }, connection, silver, source, table }: Run, base: ModelTable.Source | undefined) {
@@ -200,39 +109,30 @@ const allDays = Effect.fnUntraced(function*({ checked: { model }, connection, si
   const rest = yield* ReadSql.relation(currentSchema(table.metadata), table.metadata, held.filter(({ file }) => heldDayOf(file) === undefined))
   const others = yield* connection.rows(`SELECT DISTINCT ${dayIn(`epoch_us(${quoted(model.time)})`)} AS day FROM ${rest}`)
   for (const { day } of others) add(BigInt(day as bigint), BigInt(day as bigint), 0n)
-  return [...rowsOf].sort(([a], [b]) => a - b)
+  return [...rowsOf].sort(([a], [b]) => a - b).map(([day, rows]): Day =>
+    ({ day, firstUs: BigInt(day) * length, lastUs: BigInt(day + 1) * length - grainLength(model.grain), rows }))
 }, Effect.scoped)
 
-/** So many rows of silver are computed at once, and of so many days, where days are small: a query has its price however few its rows. */
-const spanRowsMax = 1_000_000n
-const spanDaysMax = 32
+/** Whether each of the table's files is of one day, so that days can be replaced as files. */
+const isOfSingleDays = Effect.fnUntraced(function*({ checked: { model }, table: { metadata } }: Run) {
+  const dayOf = dayReader(metadata, currentSchema(metadata).fields.find(({ name }) => name === model.time)!.id)
+  return (yield* Scan.plan(metadata)).files.every(({ file }) => dayOf(file) !== undefined)
+})
 
-/**
- * The days in spans. Where rows matter for longer than their own unit, each day is one of its own: such a model compares rows by their time, at a cost that
- * may go with the square of it.
- */
-const spansOf = (model: ModelTable.CheckedModel["model"], all: ReadonlyArray<readonly [day: number, rows: bigint]>): ReadonlyArray<Span> => {
-  const groups: Array<{ readonly days: Array<number>; rows: bigint }> = []
-  for (const [day, rows] of all) {
-    const last = groups.at(-1)
-    if (last === undefined || model.lookback > 0n || last.rows + rows > spanRowsMax || last.days.length === spanDaysMax) groups.push({ days: [day], rows })
-    else {
-      last.days.push(day)
-      last.rows += rows
-    }
-  }
+/** The table's files of the wanted days. */
+const filesOfDays = Effect.fnUntraced(function*({ checked: { model } }: Run, { days }: Wanted, metadata: TableMetadata) {
   const length = ModelUnits.dayLength
-  return groups.map(({ days }) => ({ days, firstUs: BigInt(days[0]!) * length, lastUs: BigInt(days.at(-1)! + 1) * length - grainLength(model.grain) }))
-}
+  const within = stretches(days.map(({ day }) => day)).map(([first, end]) => between(model.time, BigInt(first) * length, BigInt(end) * length))
+  return (yield* Scan.plan(metadata, { filter: Expression.or(...within) })).files.map(({ file }) => file)
+})
 
-const commit = (
-  { checked: { model }, commitId, source, table }: Run,
+const commitOnce = (
+  { checked: { model }, commitId, source, table, written }: Run,
   base: ModelTable.Source | undefined,
-  replaced: ReadonlyArray<Replaced>,
+  removed: ReadonlyArray<DataFile>,
   readAt: bigint
 ) => {
-  const removed = replaced.flatMap((one) => one.removed)
-  const added = replaced.flatMap((one) => one.added)
+  const added = written
   return Transaction.commit<Action.RewriteStale | BatchSuperseded>({
     commitId,
     changes: [{
@@ -251,6 +151,16 @@ const commit = (
 
 /** Merging of the table's files came in between: so often it is tried again. */
 const triesMax = 5
+
+/** Whole days take the place of what the table has of them now: where its files were merged meanwhile, of the merged ones. */
+const commit = Effect.fnUntraced(function*(run: Run, base: ModelTable.Source | undefined, wanted: Wanted, { removed }: Computed) {
+  const attempt = (metadata: TableMetadata) =>
+    Effect.flatMap(removed === "days" ? filesOfDays(run, wanted, metadata) : Effect.succeed(removed), (files) =>
+      commitOnce(run, base, files, currentSnapshot(metadata)?.sequenceNumber ?? 0n))
+  const again = Effect.flatMap(Tables, (tables) => Effect.flatMap(tables.load(run.table.identifier), ({ metadata }) => attempt(metadata)))
+  yield* Effect.catchIf(attempt(run.table.metadata), (error) => error._tag === "RewriteStale" && removed === "days", () =>
+    Effect.retry(again, { while: (error) => error._tag === "RewriteStale", times: triesMax }))
+})
 
 /** Silver with its epoch: one that changes while silver is loaded may be of either side of it. */
 const loadSilver = Effect.gen(function*() {
@@ -271,34 +181,25 @@ const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, co
     silverRemoval: silver.removals.id,
     position: Progress.position(silver.progress)
   })
-  const run: Run = { connection, checked, commitId: yield* Transaction.newCommitId, silver, table, source }
+  const written: Array<DataFile> = []
+  const run: Run = { connection, checked, commitId: yield* Transaction.newCommitId, silver, table, source, written }
   const base = ModelTable.sourceOf(table.metadata)
   if (base !== undefined && ModelTable.equals(base, source)) return { kind: "unchanged", source, units: 0, days: 0, rows: 0n } satisfies Built
-  const isFull = !(yield* touchedSince(run, base))
-  const spans = isFull
-    ? spansOf(checked.model, yield* allDays(run))
-    : (yield* ModelUnits.days(connection)).map(({ day, ...units }): Span => ({ days: [day], ...units }))
-  const days = spans.reduce((sum, span) => sum + span.days.length, 0)
+  const engine = yield* BatchEngine
+  const isFull = !(yield* touchedSince(run, base)) || (engine.isByDay && !(yield* isOfSingleDays(run)))
+  const days = isFull ? yield* allDays(run) : (yield* ModelUnits.days(connection)).map((one): Day => ({ ...one, rows: 0n }))
   const [units] = isFull ? [] : yield* connection.rows(`SELECT count(*) AS n FROM ${ModelUnits.unitsTable}`)
-  const replaced: Array<Replaced> = []
   let done = 0
-  const told = Effect.suspend(() => onDay(++done, days))
-  const discard = Effect.flatMap(TableFiles, (files) => files.discard(replaced.flatMap(({ added }) => added.map((file) => file.filePath))))
-  yield* Effect.gen(function*() {
-    for (const span of spans) yield* replaceDays(run, span, isFull, replaced, told)
-    const { snapshot } = yield* Scan.plan(table.metadata, { filter: Expression.not(Expression.everything) })
-    yield* commit(run, base, replaced, snapshot?.sequenceNumber ?? 0n)
-  }).pipe(Effect.tapError((error) => error._tag === "CatalogError" && error.outcome === "Unknown" ? Effect.void : discard))
-  return {
-    kind: isFull ? "full" : "touched",
-    source,
-    units: Number(units?.["n"] ?? 0n),
-    days,
-    rows: replaced.reduce((sum, { rows }) => sum + rows, 0n)
-  } satisfies Built
-})
+  const wanted: Wanted = { isFull, days, onDay: Effect.suspend(() => onDay(++done, days.length)) }
+  const discard = Effect.flatMap(TableFiles, (files) => Effect.suspend(() => files.discard(written.map(({ filePath }) => filePath))))
+  const computed = yield* engine.compute(run, wanted).pipe(
+    Effect.tap((found) => commit(run, base, wanted, found)),
+    Effect.tapError((error) => error._tag === "CatalogError" && error.outcome === "Unknown" ? Effect.void : discard)
+  )
+  return { kind: isFull ? "full" : "touched", source, units: Number(units?.["n"] ?? 0n), days: days.length, rows: computed.rows } satisfies Built
+}, Effect.scoped)
 
-/** Brings the model's table to silver as it is now. Memory is the engine's, and a day's files at a time, or those of a few small days. */
+/** Brings the model's table to silver as it is now. */
 export const build = Effect.fn("GoldBatch.build")(function*(checked: ModelTable.CheckedModel, onDay: OnDay = () => Effect.void) {
   const connection = yield* (yield* QueryEngine).connect
   const beganMs = yield* Clock.currentTimeMillis

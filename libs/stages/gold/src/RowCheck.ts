@@ -13,22 +13,54 @@ export class ModelBroken extends Schema.TaggedError<ModelBroken>()("ModelBroken"
   }
 }
 
-/** Checks the rows in a relation: `which` names them in errors. Answers how many they are. */
-export const check = Effect.fn("RowCheck.check")(function*(connection: Connection, { model }: CheckedModel, rows: string, which: string) {
-  const key = model.key.map(quoted).join(", ")
+/** What was found of some rows. */
+export interface Found {
+  readonly rows: bigint
+  /** Without a value in a column of the key. */
+  readonly nulls: bigint
+  /** Whose time is not the beginning of a grain. */
+  readonly uneven: bigint
+  /** That fail each of the tests. */
+  readonly failed: ReadonlyArray<bigint>
+  /** Values of a key that several rows have, and how many have it. */
+  readonly repeated: { readonly values: ReadonlyArray<unknown>; readonly rows: unknown } | undefined
+}
+
+/** The promise that rows do not keep, if there is one. `which` names the rows. */
+export const brokenBy = ({ failed, nulls, repeated, uneven }: Found, { model }: CheckedModel, which: string): ModelBroken | undefined => {
   const broken = (reason: string) => new ModelBroken({ model: model.name, reason: `${reason} (${which})` })
+  const key = model.key.join(", ")
+  if (nulls !== 0n) return broken(`${nulls} rows have no value in a column of the key (${key})`)
+  if (uneven !== 0n) return broken(`${uneven} rows have a ${model.time} that is not the beginning of a ${model.grain}`)
+  if (repeated !== undefined) return broken(`its key is not unique: ${repeated.rows} rows have (${key}) = (${repeated.values.join(", ")})`)
+  const test = failed.findIndex((rows) => rows !== 0n)
+  return test === -1 ? undefined : broken(`${failed[test]} rows fail its test ${model.tests[test]}`)
+}
+
+/** Counts of a query that has them as n, c0 and so on: all rows, then those that {@link Found} names, in its order. */
+export const countsOf = (row: Readonly<Record<string, unknown>> | undefined, tests: number): Omit<Found, "repeated"> => {
+  const count = (name: string) => BigInt((row?.[name] ?? 0) as bigint | number | string)
+  return { rows: count("n"), nulls: count("c0"), uneven: count("c1"), failed: Array.from({ length: tests }, (_, index) => count(`c${index + 2}`)) }
+}
+
+/** The query that {@link countsOf} reads. */
+export const countsSql = (conditions: ReadonlyArray<string>, rows: string): string =>
+  `SELECT count(*) AS n, ${conditions.map((one, index) => `count(CASE WHEN ${one} THEN 1 END) AS c${index}`).join(", ")} FROM ${rows}`
+
+/** Checks the rows in a relation: `which` names them in errors. Answers how many they are. */
+export const check = Effect.fn("RowCheck.check")(function*(connection: Connection, checked: CheckedModel, rows: string, which: string) {
+  const { model } = checked
+  const key = model.key.map(quoted).join(", ")
   const time = `epoch_us(${quoted(model.time)})`
   const conditions = [
     model.key.map((name) => `${quoted(name)} IS NULL`).join(" OR "),
     `${time} <> ${ModelUnits.bucket(time, grainLength(model.grain))}`,
     ...model.tests.map((test) => `NOT coalesce(${test}\n, false)`)
   ]
-  const [counts] = yield* connection.rows(`SELECT count(*) AS n, ${conditions.map((one, index) => `count(CASE WHEN ${one} THEN 1 END) AS c${index}`).join(", ")} FROM ${rows}`)
-  const [nulls, uneven, ...failed] = conditions.map((_, index) => BigInt(counts?.[`c${index}`] as bigint))
-  if (nulls !== 0n) return yield* broken(`${nulls} rows have no value in a column of the key (${model.key.join(", ")})`)
-  if (uneven !== 0n) return yield* broken(`${uneven} rows have a ${model.time} that is not the beginning of a ${model.grain}`)
-  const [repeated] = yield* connection.table(`SELECT ${key}, count(*) AS n FROM ${rows} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`).pipe(Effect.map((found) => found.rows))
-  if (repeated !== undefined) return yield* broken(`its key is not unique: ${repeated.at(-1)} rows have (${model.key.join(", ")}) = (${repeated.slice(0, -1).join(", ")})`)
-  for (const [index, test] of model.tests.entries()) if (failed[index] !== 0n) return yield* broken(`${failed[index]} rows fail its test ${test}`)
-  return BigInt(counts?.["n"] as bigint)
+  const [row] = yield* connection.rows(countsSql(conditions, rows))
+  const counts = countsOf(row, model.tests.length)
+  const { rows: [repeated] } = yield* connection.table(`SELECT ${key}, count(*) AS n FROM ${rows} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`)
+  const found = { ...counts, repeated: repeated === undefined ? undefined : { values: repeated.slice(0, -1), rows: repeated.at(-1) } }
+  const broken = brokenBy(found, checked, which)
+  return broken === undefined ? counts.rows : yield* broken
 })

@@ -27,29 +27,33 @@ const withOrphans = Effect.gen(function*() {
   }
   const before = yield* keys
   const commitId = randomUUID()
-  const orphans = [`bronze/telemetry_raw/data/${commitId}-0.parquet`, `bronze/telemetry_raw/metadata/${commitId}-x-m0.avro`, "bronze/telemetry_raw/data/foreign.parquet"]
+  const staged = randomUUID()
+  const names = [`data/${commitId}-0.parquet`, `metadata/${commitId}-x-m0.avro`, "data/foreign.parquet", `staged/${staged}/data/day=1/00000-0-1.parquet`]
+  const orphans = names.map((name) => `bronze/telemetry_raw/${name}`)
   const store = yield* ObjectStore
   for (const key of orphans) yield* store.put(key, new Uint8Array([1, 2]))
   // Of the same dead commit: nothing but its number tells that nobody can swap it in any more.
   const next = "bronze/telemetry_raw/metadata/00003-next.metadata.json"
   yield* store.put(next, new Uint8Array([1]))
-  return { before, commitId, next, orphans }
+  return { before, commitIds: [commitId, staged], next, orphans }
 })
 
 describe("Orphans", () => {
   it.live("are what no snapshot names: they go after the grace period, and their commit can never become visible", () =>
     Effect.provide(
       Effect.gen(function*() {
-        const { before, commitId, next, orphans } = yield* withOrphans
+        const { before, commitIds, next, orphans } = yield* withOrphans
         yield* inProcess(Effect.gen(function*() {
           const store = yield* ObjectStore
           expect((yield* Orphans.find(yield* load, Duration.hours(1))).locations).toEqual([])
           const { bytes, locations } = yield* Orphans.find(yield* load, Duration.zero)
           expect([...locations].sort()).toEqual(orphans.map((key) => store.location(key)).sort())
-          expect(bytes).toBe(6)
-          expect((yield* Orphans.remove(table, Duration.zero)).locations.length).toBe(3)
-          const late = yield* Effect.flip(Transaction.commit({ commitId, changes: [{ table, actions: [Action.append([])] }] }))
-          expect(late._tag).toBe("CommitRetired")
+          expect(bytes).toBe(8)
+          expect((yield* Orphans.remove(table, Duration.zero)).locations.length).toBe(4)
+          for (const commitId of commitIds) {
+            const late = yield* Effect.flip(Transaction.commit({ commitId, changes: [{ table, actions: [Action.append([])] }] }))
+            expect(late._tag).toBe("CommitRetired")
+          }
           yield* (yield* Cleaner.make({ gracePeriod: Duration.hours(1) })).step
           expect(yield* keys).toEqual([...before, ...orphans, next].sort())
           yield* (yield* Cleaner.make({ gracePeriod: Duration.zero })).step

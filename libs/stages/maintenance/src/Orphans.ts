@@ -43,8 +43,12 @@ const named = Effect.fnUntraced(function*({ metadata, metadataLocation }: Table)
 
 const fileName = (location: string) => location.slice(location.lastIndexOf("/") + 1)
 
-const commitIdOf = (location: string): string | undefined =>
-  /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})-[^/]*\.(?:parquet|avro)$/.exec(fileName(location))?.[1]
+const uuid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+const namedByCommit = new RegExp(`^(${uuid})-[^/]*\\.(?:parquet|avro)$`)
+/** Files that another engine wrote for a commit of ours lie in a folder that it names. */
+const stagedForCommit = new RegExp(`/staged/(${uuid})/`)
+
+const commitIdOf = (location: string): string | undefined => (stagedForCommit.exec(location) ?? namedByCommit.exec(fileName(location)))?.[1]
 
 const mayBecomeCurrent = (location: string, current: string): boolean => {
   const version = metadataVersion(location)

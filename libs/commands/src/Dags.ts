@@ -5,8 +5,10 @@ import * as LakeTables from "@voltlake/connectors/LakeTables"
 import { lakeTables } from "@voltlake/domain/Tables"
 import * as GoldBatch from "@voltlake/gold/GoldBatch"
 import * as GoldCompare from "@voltlake/gold/GoldCompare"
+import * as GoldLive from "@voltlake/gold/GoldLive"
 import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as GoldPublish from "@voltlake/gold/GoldPublish"
+import * as MinuteRetention from "@voltlake/gold/MinuteRetention"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import type { TableIdentifier } from "@voltlake/iceberg/TableIdentifier"
 import { render } from "@voltlake/iceberg/TableIdentifier"
@@ -62,6 +64,13 @@ const publish = Effect.fnUntraced(function*(name: string) {
   return { days, rows } satisfies Facts
 })
 
+/** Of a live model that is new, or has changed. */
+const goLive = Effect.fnUntraced(function*(name: string) {
+  const { days, kind, rows } = yield* GoldLive.start(yield* GoldModels.load(name))
+  yield* Effect.logInfo(kind === "live" ? "it is kept live already" : `${days} days filled, ${rows} rows in all; from here on silver's commits move it`)
+  return { kind, days, rows } satisfies Facts
+})
+
 /** A difference is mended, and an alarm all the same: live or batch has a bug, or somebody changed the table. */
 const compare = Effect.fnUntraced(function*(name: string) {
   const report = ({ differing, samples, units }: GoldCompare.Compared) =>
@@ -77,19 +86,24 @@ const compare = Effect.fnUntraced(function*(name: string) {
   return { units, waiting, differing } satisfies Facts
 })
 
-/** A live model whose stage is still behind is compared a little later. */
-const compareRetries = { retries: 5, retryDelay: Duration.seconds(10) }
+/** A live model whose stage is still behind goes live, or is compared, a little later. */
+const behindRetries = { retries: 5, retryDelay: Duration.seconds(10) }
+
+export const silverToGoldName = "silver_to_gold_batch"
 
 const silverToGold = Effect.map(GoldModels.all, (models) => ({
-  name: "silver_to_gold_batch",
-  description: "Brings gold's Iceberg tables to silver, compares live values with them, and publishes batch models",
+  name: silverToGoldName,
+  description: "Brings gold's Iceberg tables to silver, publishes batch models, and compares live values with them",
   schedule: at("*/10 * * * *"),
   stuckAfter: Duration.hours(2),
   tasks: models.flatMap(({ model, name }) => [
     task(`build_${name}`, [], () => build(name)),
-    Either.isRight(model) && model.right.refresh === "live"
-      ? task(`compare_${name}`, [`build_${name}`], () => compare(name), compareRetries)
-      : task(`publish_${name}`, [`build_${name}`], () => publish(name))
+    ...(Either.isRight(model) && model.right.refresh === "live"
+      ? [
+        task(`publish_${name}`, [`build_${name}`], () => goLive(name), behindRetries),
+        task(`compare_${name}`, [`publish_${name}`], () => compare(name), behindRetries)
+      ]
+      : [task(`publish_${name}`, [`build_${name}`], () => publish(name))])
   ])
 }))
 
@@ -152,9 +166,19 @@ const logRetention = (topic: string, days: number): LakeDag => ({
   tasks: [task("trim", [], () => Effect.map(LogRetention.run(topic, days), (dropped) => ({ dropped: Number(dropped) })))]
 })
 
+/** Of gold's tables of minutes in PostgreSQL: Iceberg has them all. */
+const minuteRetention = (days: number): LakeDag => ({
+  name: "minute_retention",
+  description: `Drops rows from PostgreSQL's tables of minutes ${days} days after their day`,
+  schedule: at("20 0 * * *"),
+  stuckAfter: Duration.hours(3),
+  tasks: [task("trim", [], () => MinuteRetention.run(days))]
+})
+
 type TaskNeeds =
   | Effect.Effect.Context<ReturnType<typeof build>>
   | Effect.Effect.Context<ReturnType<typeof publish>>
+  | Effect.Effect.Context<ReturnType<typeof goLive>>
   | Effect.Effect.Context<ReturnType<typeof compare>>
   | Effect.Effect.Context<ReturnType<typeof compact>>
   | Effect.Effect.Context<ReturnType<typeof Orphans.remove>>
@@ -163,7 +187,7 @@ type TaskNeeds =
 export type LakeDag = Dag<unknown, TaskNeeds>
 
 /** All DAGs, as they are now: gold's has tasks for each model. */
-export const all = ({ adapters, compaction, ingest, logRetentionDays }: Lake.Settings) =>
+export const all = ({ adapters, compaction, ingest, logRetentionDays, minutesDays }: Lake.Settings) =>
   Effect.map(silverToGold, (gold) => {
     const others: ReadonlyArray<LakeDag> = [
       {
@@ -189,6 +213,11 @@ export const all = ({ adapters, compaction, ingest, logRetentionDays }: Lake.Set
       }
     ]
     const days = Option.isSome(adapters.kafka) ? undefined : Option.getOrUndefined(logRetentionDays)
-    const dags: ReadonlyArray<LakeDag> = [gold, ...others, ...(days === undefined ? [] : [logRetention(ingest.topic, days)])]
+    const dags: ReadonlyArray<LakeDag> = [
+      gold,
+      ...others,
+      ...(days === undefined ? [] : [logRetention(ingest.topic, days)]),
+      ...(Option.isSome(minutesDays) ? [minuteRetention(minutesDays.value)] : [])
+    ]
     return dags
   })

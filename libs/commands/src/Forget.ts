@@ -1,5 +1,4 @@
 /** `voltlake forget VEHICLE`: out of the lake's tables, then out of what was made of them, then out of what is kept of the past. */
-import { NodeContext } from "@effect/platform-node"
 import { SqlClient } from "@effect/sql"
 import { Console, Duration, Effect, Either, Schema } from "effect"
 import { qualifiedName } from "@voltlake/domain/Tables"
@@ -48,7 +47,7 @@ const followAll = Effect.fnUntraced(function*(opened: Lake.Opened) {
   const batch = yield* Effect.forEach(yield* GoldModels.all, ({ name }) =>
     Effect.map(Effect.either(followBatch(name)), Either.mapLeft((error) => `gold.${name}: ${messageOf(error)}`)))
   return [...batch, Either.mapLeft(live, (error) => `live gold: ${messageOf(error)}`)].flatMap((one) => (Either.isLeft(one) ? [one.left] : []))
-}, (effect, { settings }) => Effect.provideService(effect, GoldModels.ModelFolder, settings.dags.modelFolder).pipe(Effect.provide(NodeContext.layer)))
+})
 
 /** What operations noted with rows of the vehicle in it. */
 const redact = Effect.fnUntraced(function*(vehicle: string) {

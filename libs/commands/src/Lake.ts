@@ -6,6 +6,8 @@ import * as Adapters from "@voltlake/adapters/Adapters"
 import * as DataDir from "@voltlake/adapters/DataDir"
 import * as Gold from "@voltlake/gold/Gold"
 import * as SparkSettings from "@voltlake/gold/SparkSettings"
+import * as GoldModels from "@voltlake/gold/GoldModels"
+import * as MinuteRetention from "@voltlake/gold/MinuteRetention"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as Cleaner from "@voltlake/maintenance/Cleaner"
@@ -33,6 +35,7 @@ export const settingsConfig = Effect.flatMap(Adapters.settingsConfig, (adapters)
     compaction: Compaction.settingsConfig,
     retention: DayRetention.settingsConfig,
     logRetentionDays: LogRetention.settingsConfig,
+    minutesDays: MinuteRetention.settingsConfig,
     dags: Dags.settingsConfig,
     batch: SparkSettings.settingsConfig,
     listen: listenConfig,
@@ -55,7 +58,8 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-const ports = ({ dataDir, settings }: Opened) => Adapters.layer(dataDir, settings.adapters)
+const ports = ({ dataDir, settings }: Opened) =>
+  Layer.merge(Adapters.layer(dataDir, settings.adapters), Layer.succeed(GoldModels.ModelFolder, settings.dags.modelFolder))
 
 type Ports = ReturnType<typeof ports>
 type Provided = Layer.Layer.Success<Ports> | Stage.StageHealth

@@ -1,9 +1,15 @@
 /** `voltlake models …`: the gold models. */
 import { FileSystem } from "@effect/platform"
-import { NodeContext } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
 import { Console, Effect, Either } from "effect"
 import * as GoldModel from "@voltlake/domain/GoldModel"
 import * as GoldModels from "@voltlake/gold/GoldModels"
+import * as LiveModels from "@voltlake/gold/LiveModels"
+import * as ModelMerge from "@voltlake/gold/ModelMerge"
+import { type CheckedModel, modelHash } from "@voltlake/gold/ModelTable"
+import * as RunStore from "@voltlake/orchestration/RunStore"
+import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import * as Dags from "./Dags.ts"
 import * as Lake from "./Lake.ts"
 import * as Output from "./Output.ts"
 
@@ -12,38 +18,52 @@ interface Common {
   readonly json: boolean
 }
 
-const use = <A, E, R>(dataDir: string, command: Effect.Effect<A, E, R>) =>
-  Lake.use(dataDir, ({ settings }) =>
-    Effect.provideService(command, GoldModels.ModelFolder, settings.dags.modelFolder).pipe(Effect.provide(NodeContext.layer)))
+/** How the rows get into PostgreSQL. */
+const keptBy = Effect.fnUntraced(function*(checked: CheckedModel, live: LiveModels.States) {
+  const { model } = checked
+  if (model.refresh === "batch") return "published by each run of the batch"
+  const plan = yield* ModelMerge.plan(yield* (yield* QueryEngine).connect, checked)
+  const state = live.get(model.name) === modelHash(model) ? "live" : "to be live with the next run of the batch"
+  return `${state}: ${ModelMerge.described(plan, model)}`
+}, Effect.scoped)
 
 export const list = ({ dataDir, json }: Common) =>
-  use(dataDir, Effect.gen(function*() {
-    const all = yield* Effect.forEach(yield* GoldModels.all, ({ model, name, origin }) =>
-      Effect.map(Effect.either(Effect.flatMap(model, GoldModels.check)), (checked) => {
-        const known = Either.getOrUndefined(model)
-        return {
-          name,
-          origin,
-          refresh: known?.refresh ?? null,
-          grain: known?.grain ?? null,
-          key: known?.key.join(", ") ?? null,
-          description: known?.description ?? null,
-          problem: Either.isLeft(checked) ? checked.left.message : null
-        }
-      }))
-    if (json) return yield* Output.json(all)
-    const head = ["name", "origin", "refresh", "grain", "key", "description", "problem"] as const
-    yield* Output.table(head, all.map((row) => head.map((column) => row[column])))
-  }))
+  Lake.use(dataDir, () =>
+    Effect.gen(function*() {
+      const live = yield* LiveModels.states(yield* PgClient.PgClient)
+      const all = yield* Effect.forEach(yield* GoldModels.all, ({ model, name, origin }) =>
+        Effect.gen(function*() {
+          const known = Either.getOrUndefined(model)
+          const kept = yield* Effect.either(Effect.flatMap(Effect.flatMap(model, GoldModels.check), (checked) => keptBy(checked, live)))
+          return {
+            name,
+            origin,
+            refresh: known?.refresh ?? null,
+            kept: Either.getOrNull(kept),
+            grain: known?.grain ?? null,
+            key: known?.key.join(", ") ?? null,
+            description: known?.description ?? null,
+            problem: Either.isLeft(kept) ? kept.left.message : null
+          }
+        }))
+      if (json) return yield* Output.json(all)
+      const head = ["name", "origin", "refresh", "kept", "grain", "key", "description", "problem"] as const
+      yield* Output.table(head, all.map((row) => head.map((column) => row[column])))
+    }))
 
+/** The run that fills it is asked for at once: an orchestrator takes it up, a schedule that is paused or not. */
 export const apply = ({ dataDir, file, json }: Common & { readonly file: string }) =>
-  use(dataDir, Effect.gen(function*() {
-    const text = yield* (yield* FileSystem.FileSystem).readFileString(file).pipe(
-      Effect.mapError(() => new GoldModel.ModelInvalid({ source: file, reason: "the file cannot be read" }))
-    )
-    const { columns, model } = yield* GoldModels.apply(file, text)
-    if (json) return yield* Output.json({ model: model.name, columns: columns.map(({ name, type }) => ({ name, type })) })
-    yield* Console.log(
-      `gold.${model.name} and gold_${model.name} are there after the next run of silver_to_gold_batch (\`voltlake dag trigger silver_to_gold_batch --wait\`)`
-    )
-  }))
+  Lake.use(dataDir, () =>
+    Effect.gen(function*() {
+      const text = yield* (yield* FileSystem.FileSystem).readFileString(file).pipe(
+        Effect.mapError(() => new GoldModel.ModelInvalid({ source: file, reason: "the file cannot be read" }))
+      )
+      const checked = yield* GoldModels.apply(file, text)
+      const { columns, model } = checked
+      const run = yield* RunStore.create({ dag: Dags.silverToGoldName, kind: "manual", logicalTime: new Date() })
+      if (json) return yield* Output.json({ model: model.name, columns: columns.map(({ name, type }) => ({ name, type })), run })
+      yield* Console.log(
+        `${model.name} is registered, and gold.${model.name} and gold_${model.name} are filled from all of silver by run ${run}: \`voltlake dag logs ${run}\` ` +
+          `tells how far it is.${model.refresh === "live" ? " Then each commit of silver moves it." : ""}`
+      )
+    }))

@@ -25,7 +25,7 @@ const pgMinutes = (table: string, events: string, maxSpeed: string, minBattery: 
 
 const engineMinutes = (rows: string, key: string, maxSpeed: boolean) => `
   WITH minutes AS (
-    SELECT ${key} date_trunc('minute', event_ts::TIMESTAMP) AS minute_ts, count(*) AS events, count(*) FILTER (speed_mph < ${summableMax}) AS speeds,
+    SELECT ${key} date_trunc('minute', make_timestamp(epoch_us(event_ts))) AS minute_ts, count(*) AS events, count(*) FILTER (speed_mph < ${summableMax}) AS speeds,
       sum(try_cast(speed_mph AS DECIMAL(38, 6))) FILTER (speed_mph < ${summableMax}) AS speed_sum, max(speed_mph) AS max_speed,
       min(battery_percent) AS min_battery
     FROM ${rows} GROUP BY ALL
@@ -73,12 +73,13 @@ export const held = Effect.fn("GoldDigest.held")(function*(sql: SqlClient.SqlCli
   return digests
 })
 
-/** What silver's rows in `relation` give. */
-export const recomputed = Effect.fn("GoldDigest.recomputed")(function*(connection: Connection, relation: string) {
+/** What silver's rows in `relation` give; minutes of those that a condition holds of. */
+export const recomputed = Effect.fn("GoldDigest.recomputed")(function*(connection: Connection, relation: string, isKept = "true") {
+  const kept = `(SELECT * FROM ${relation} WHERE ${isKept})`
   const read = (query: string) => Effect.map(connection.rows(query), digestOf)
   const digests: GoldDigests = {
-    vehicleMinutes: yield* read(engineMinutes(relation, "vehicle_id,", true)),
-    fleetMinutes: yield* read(engineMinutes(relation, "", false)),
+    vehicleMinutes: yield* read(engineMinutes(kept, "vehicle_id,", true)),
+    fleetMinutes: yield* read(engineMinutes(kept, "", false)),
     latest: yield* read(engineLatest(relation))
   }
   return digests

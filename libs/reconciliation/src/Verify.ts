@@ -147,20 +147,32 @@ const readGold = Effect.fnUntraced(function*() {
   const sql = yield* SqlClient.SqlClient
   return yield* transaction(Effect.gen(function*() {
     yield* sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`
-    const { progress, silverRemoval } = yield* GoldProgress.read(sql)
+    const { minutesFrom, progress, silverRemoval } = yield* GoldProgress.read(sql)
     const [sums] = yield* sql<{ readonly vehicle: bigint; readonly fleet: bigint }>`
       SELECT (SELECT coalesce(sum(event_count), 0)::bigint FROM gold_vehicle_minute_metrics) AS vehicle,
         (SELECT coalesce(sum(total_events), 0)::bigint FROM gold_fleet_minute_metrics) AS fleet`
-    return { progress, silverRemoval, vehicle: BigInt(sums?.vehicle ?? 0n), fleet: BigInt(sums?.fleet ?? 0n), digests: yield* GoldDigest.held(sql) }
+    const [vehicle, fleet] = [BigInt(sums?.vehicle ?? 0n), BigInt(sums?.fleet ?? 0n)]
+    return { minutesFrom, progress, silverRemoval, vehicle, fleet, digests: yield* GoldDigest.held(sql) }
   }))
 })
 
-/** Rows of silver below gold's position, and what gold must have made of them. */
-const silverBelow = Effect.fnUntraced(function*(connection: Connection, silver: Loaded, gold: Progress.Progress) {
+const dayUs = 86_400_000_000n
+
+/** Rows of silver below gold's position, and what gold must have made of them: of minutes those that PostgreSQL keeps. */
+const silverBelow = Effect.fnUntraced(function*(
+  connection: Connection,
+  silver: Loaded,
+  { minutesFrom, progress }: Pick<GoldProgress.GoldProgress, "minutesFrom" | "progress">
+) {
   const relation = yield* SnapshotSource.all(telemetryClean, silver.metadata)
-  const rows = `(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(Progress.covered(gold))})`
-  const [row] = yield* connection.rows(`SELECT count(*) AS rows FROM ${rows}`)
-  return { rows: BigInt((row?.["rows"] ?? 0n) as bigint), digests: yield* GoldDigest.recomputed(connection, rows) }
+  const rows = `(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(Progress.covered(progress))})`
+  const isKept = minutesFrom === undefined ? "true" : `epoch_us(event_ts) >= ${BigInt(minutesFrom) * dayUs}`
+  const [row] = yield* connection.rows(`SELECT count(*) AS rows, count(*) FILTER (${isKept}) AS kept FROM ${rows}`)
+  return {
+    rows: BigInt((row?.["rows"] ?? 0n) as bigint),
+    kept: BigInt((row?.["kept"] ?? 0n) as bigint),
+    digests: yield* GoldDigest.recomputed(connection, rows, isKept)
+  }
 })
 
 const repeatedKeys = Effect.fnUntraced(function*(connection: Connection, silver: Loaded) {
@@ -228,7 +240,7 @@ export const run = Effect.fn("Verify.run")(function*(topic: string) {
     ahead("gold", at(gold.progress), silverOnce),
     ...ownEquation("gold", gold.progress),
     followCheck(clean, gold.silverRemoval, yield* Clock.currentTimeMillis),
-    ...(isGoldToFollow ? [] : goldChecks(gold, yield* silverBelow(connection, clean, gold.progress)))
+    ...(isGoldToFollow ? [] : goldChecks(gold, yield* silverBelow(connection, clean, gold)))
   ]
   const report: Report = {
     checks,
@@ -257,13 +269,13 @@ const goldChecks = (
   {
     subject: "gold_vehicle_minute_metrics",
     equation: "sum(event_count) = rows of silver below gold's position",
-    expected: silver.rows,
+    expected: silver.kept,
     actual: gold.vehicle
   },
   {
     subject: "gold_fleet_minute_metrics",
     equation: "sum(total_events) = rows of silver below gold's position",
-    expected: silver.rows,
+    expected: silver.kept,
     actual: gold.fleet
   },
   {

@@ -7,9 +7,8 @@ import * as GoldBatch from "@voltlake/gold/GoldBatch"
 import * as ModelCheck from "@voltlake/gold/ModelCheck"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as StageLake from "./StageLake.ts"
-import { repository } from "./VoltlakeProcess.ts"
 
-export const folder = join(repository, "models", "gold")
+const folder = StageLake.modelFolder
 
 export const all: ReadonlyArray<GoldModel.GoldModel> = fs.readdirSync(folder).map((file) =>
   Either.getOrThrow(GoldModel.parse(file, fs.readFileSync(join(folder, file), "utf8"))))

@@ -14,6 +14,7 @@ import { type TableContract, telemetryClean, telemetryRaw, telemetryRejected } f
 import { EventLog, type Header, type NewRecord } from "@voltlake/event-log/EventLog"
 import * as MemoryEventLog from "@voltlake/event-log/MemoryEventLog"
 import * as Gold from "@voltlake/gold/Gold"
+import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as MemoryCatalog from "@voltlake/iceberg/MemoryCatalog"
 import * as Tables from "@voltlake/iceberg/Tables"
 import * as MemoryObjectStore from "@voltlake/object-store/MemoryObjectStore"
@@ -22,6 +23,7 @@ import * as DuckDbQueryEngine from "@voltlake/query-engine/DuckDbQueryEngine"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as Silver from "@voltlake/silver/Silver"
 import type { Stage } from "@voltlake/stage-runner/Stage"
+import { repository } from "./VoltlakeProcess.ts"
 
 export const topic = "telemetry_raw"
 
@@ -36,6 +38,9 @@ export const durable = Layer.mergeAll(
   Layer.scoped(Folder, temporaryFolder)
 )
 
+/** Of the models that come with Voltlake. */
+export const modelFolder = join(repository, "models", "gold")
+
 /** Nobody is told of commits: tests step by themselves. */
 const noWakeups = Layer.succeed(Wakeups, { of: () => Stream.never })
 
@@ -44,6 +49,7 @@ const ownParts = Layer.mergeAll(
   Tables.layer,
   noWakeups,
   NodeContext.layer,
+  Layer.succeed(GoldModels.ModelFolder, modelFolder),
   Layer.unwrapEffect(Effect.map(Folder, (folder) =>
     DuckDbQueryEngine.layer(join(folder, "scratch"), { memoryLimit: "256MB", threads: 2 })))
 )

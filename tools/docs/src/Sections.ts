@@ -6,6 +6,7 @@ import { postgresUrlConfig, warehouseConfig } from "@voltlake/adapters/Adapters"
 import * as KafkaSettings from "@voltlake/event-log/KafkaSettings"
 import * as Dags from "@voltlake/commands/Dags"
 import * as Gold from "@voltlake/gold/Gold"
+import * as MinuteRetention from "@voltlake/gold/MinuteRetention"
 import * as SparkSettings from "@voltlake/gold/SparkSettings"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
@@ -45,7 +46,7 @@ export const sections: ReadonlyArray<Section> = [
   { title: "Simulator", text: "The default source.", configs: [Simulator.settingsConfig] },
   { title: "Bronze", text: "From the log to `bronze.telemetry_raw`.", configs: [Bronze.settingsConfig] },
   { title: "Silver", text: "From bronze to `silver.telemetry_clean` and `silver.telemetry_rejected`.", configs: [Silver.settingsConfig] },
-  { title: "Gold", text: "From silver to PostgreSQL.", configs: [Gold.settingsConfig] },
+  { title: "Gold", text: "From silver to PostgreSQL.", configs: [Gold.settingsConfig, MinuteRetention.settingsConfig] },
   {
     title: "Maintenance",
     text: "By whichever process of a stage does it: the same for all of them.",

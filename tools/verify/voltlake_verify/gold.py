@@ -55,6 +55,8 @@ class Gold:
     """What PostgreSQL holds, all of one moment."""
 
     progress: Progress
+    #: The first day (since 1970) of which minutes are kept; None: all.
+    minutes_from: int | None
     vehicle_minutes: pa.Table
     fleet_minutes: pa.Table
     latest: pa.Table
@@ -74,10 +76,11 @@ def read(postgres_url: str) -> Gold:
     try:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT progress FROM lake.gold_progress")
-            progress = parse_progress(cursor.fetchone()[0])
+            cursor.execute("SELECT progress, minutes_from FROM lake.gold_progress")
+            progress, minutes_from = cursor.fetchone()
             return Gold(
-                progress,
+                parse_progress(progress),
+                minutes_from,
                 _query(cursor, _VEHICLE_MINUTES, _MINUTE_TYPES),
                 _query(cursor, _FLEET_MINUTES, _MINUTE_TYPES),
                 _query(cursor, _LATEST, _LATEST_TYPES),
@@ -227,8 +230,14 @@ def check(report: Report, gold: Gold, parts: list[Part], silver: Progress, *, ru
     events = _events(parts, gold.progress)
     encoded = pc.dictionary_encode(events.vehicle)
     vehicles, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-    _check_minutes(report, "gold vehicle minutes", gold.vehicle_minutes, _minutes(events, vehicles, names), has_max=True)
-    _check_minutes(report, "gold fleet minutes", gold.fleet_minutes, _minutes(events, np.zeros(len(vehicles), np.int64), [""]), has_max=False)
+
+    def kept(minutes: dict[tuple[str, int], _Minute]) -> dict[tuple[str, int], _Minute]:
+        first = None if gold.minutes_from is None else gold.minutes_from * 1440 * _MINUTE
+        return {key: minute for key, minute in minutes.items() if first is None or key[1] >= first}
+
+    _check_minutes(report, "gold vehicle minutes", gold.vehicle_minutes, kept(_minutes(events, vehicles, names)), has_max=True)
+    fleet = kept(_minutes(events, np.zeros(len(vehicles), np.int64), [""]))
+    _check_minutes(report, "gold fleet minutes", gold.fleet_minutes, fleet, has_max=False)
     _check_latest(report, gold.latest, events, vehicles, names, parts)
     for key, counters in silver.items() if not running else ():
         at = gold.progress.get(key, {}).get("position", counters["start"])

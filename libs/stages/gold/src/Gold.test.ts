@@ -239,7 +239,8 @@ layer(GoldLake.postgres, { excludeTestServices: true })("Gold", (it) => {
       return GoldProgress.write(sql, {
         progress: new Map([[key, new Progress.PartitionProgress({ ...known!, position: position + more, rows: rows + more })]]),
         silverEpoch: 0,
-        silverRemoval: ""
+        silverRemoval: "",
+        minutesFrom: undefined
       })
     }
     for (const [key, more] of [["telemetry_raw-0", 1n], ["another-0", 0n]] as const) {

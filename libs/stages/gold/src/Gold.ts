@@ -1,8 +1,9 @@
 /**
- * The gold stage, live: silver's new rows move the minute metrics and the latest values in PostgreSQL, in one transaction with gold's position.
+ * The gold stage, live: silver's new rows move the tables of live models and the latest values in PostgreSQL, in one transaction with gold's position.
  *
- * Cost is proportional to the new rows: they are reduced to partial aggregates in the engine, and partials are merged by key. The transaction
- * first locks the position and compares it with where its range starts, so of two gold processes that read the same rows one merges.
+ * Cost is proportional to the new rows: they are reduced to aggregates in the engine that are merged by key, or only the units that they touch are computed
+ * anew (`ModelMerge` says which). The transaction first locks the position and compares it with where its range starts, so of two gold processes that read
+ * the same rows one merges.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Config, Effect, Either, Ref, Schema } from "effect"
@@ -19,7 +20,10 @@ import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@vo
 import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
 import * as GoldProgress from "./GoldProgress.ts"
 import * as GoldRemoval from "./GoldRemoval.ts"
-import * as Partials from "./Partials.ts"
+import * as LatestValues from "./LatestValues.ts"
+import * as LiveModels from "./LiveModels.ts"
+import * as LiveRows from "./LiveRows.ts"
+import { countRanges } from "./SilverCounts.ts"
 
 export interface GoldSettings {
   readonly batchRowsMax: number
@@ -57,31 +61,42 @@ export const checkAgainstSilver = (gold: Progress.Progress, silver: Upstream): E
   return Either.right(undefined)
 }
 
-/** Silver was rewound or rows removed from it, and another process has gold follow, while this one read silver as it was before. Nothing was merged. */
-export class SilverChanged extends Schema.TaggedError<SilverChanged>()("SilverChanged", {}) {
+/** Another process has moved gold, or has it follow what happened to silver, while this one read. Nothing was merged. */
+export class GoldMoved extends Schema.TaggedError<GoldMoved>()("GoldMoved", {}) {
   override get message() {
-    return "silver was rewound or rows were removed from it while this batch was read; it is read again"
+    return "gold was moved by another process while this batch was read; it is read again"
   }
 }
 
 const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "gold", reason, remedy })
 
+interface Batch {
+  readonly ranges: ReadonlyArray<Progress.RangeCounts>
+  readonly latest: ReadonlyArray<string>
+  readonly models: ReadonlyArray<LiveRows.Prepared>
+}
+
 const merge = Effect.fnUntraced(function*(
   sql: PgClient.PgClient,
-  partials: Partials.Partials,
+  { latest, models, ranges }: Batch,
   silver: Upstream,
-  read: GoldProgress.GoldProgress
+  read: { readonly gold: GoldProgress.GoldProgress; readonly live: LiveModels.States }
 ) {
   yield* transaction(Effect.gen(function*() {
     const now = yield* GoldProgress.lock(sql)
-    if (now.silverEpoch !== read.silverEpoch || now.silverRemoval !== read.silverRemoval) return yield* new SilverChanged()
-    const progress = yield* Progress.advance(now.progress, partials.ranges)
+    const progress = yield* Progress.advance(now.progress, ranges)
+    if (!GoldProgress.equals(now, read.gold)) return yield* new GoldMoved()
+    yield* LiveModels.confirm(sql, read.live)
     yield* checkAgainstSilver(progress, silver)
-    yield* Partials.mergeAll(sql, partials)
+    for (const model of models) yield* model.apply(sql)
+    yield* LatestValues.merge(sql, latest)
     yield* GoldProgress.write(sql, { ...now, progress })
     yield* sql`SELECT pg_notify(${goldChannel}, '')`
   }))
 })
+
+/** The new rows, in the engine. */
+const batchTable = "gold_batch"
 
 /** Notified when gold has moved. */
 export const goldChannel = "voltlake_gold"
@@ -96,7 +111,24 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
   const catalog = yield* Catalog
   const held = yield* Ref.make<ReadonlyArray<string>>([])
   const connection = yield* engine.connect
+  const readModels = yield* LiveModels.reader
   yield* LakeTables.ensure(telemetryClean)
+
+  /** The models that are live now. Those that come with a gold that has read nothing are so from its beginning. */
+  const liveModels = Effect.fnUntraced(function*(gold: GoldProgress.GoldProgress) {
+    const found = yield* readModels
+    const hashes = new Map(found.map(({ checked, hash }) => [checked.model.name, hash]))
+    let states = yield* LiveModels.states(sql)
+    if (gold.progress.size === 0 && found.some(({ checked, hash }) => states.get(checked.model.name) !== hash)) {
+      yield* LiveModels.beginAll(sql, found)
+      states = yield* LiveModels.states(sql)
+    }
+    // One that is another now, or cannot be used, is not moved on: its table would miss what comes from here on.
+    const ended = [...states].filter(([name, hash]) => hashes.get(name) !== hash).map(([name]) => name)
+    for (const name of ended) yield* LiveModels.end(sql, name)
+    if (ended.length > 0) states = yield* LiveModels.states(sql)
+    return { models: found.filter(({ checked, hash }) => states.get(checked.model.name) === hash), states }
+  })
 
   const step = Effect.gen(function*() {
     const gold = yield* GoldProgress.read(sql)
@@ -104,8 +136,9 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     const silver = yield* LakeTables.load(telemetryClean)
     // After silver: the commit that makes a rewound table current notes the epoch with it.
     const silverEpoch = yield* catalog.epoch(LakeTables.identifier(telemetryClean))
+    const live = yield* liveModels(gold)
     if (silverEpoch > gold.silverEpoch) {
-      yield* GoldRemoval.restart(sql, gold, { silverEpoch, silverRemoval: silver.removals.id }, "silver was rewound")
+      yield* GoldRemoval.restart({ sql, gold, live }, { silverEpoch, silverRemoval: silver.removals.id }, "silver was rewound")
       return "advanced" satisfies Outcome
     }
     const end = Progress.position(silver.progress)
@@ -120,7 +153,7 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
       )
     }
     if (silver.removals.id !== gold.silverRemoval) {
-      yield* GoldRemoval.follow({ sql, connection, gold, silver })
+      yield* GoldRemoval.follow({ sql, connection, gold, silver, live })
       return "advanced" satisfies Outcome
     }
     const from = Progress.resume(gold.progress, silver.progress)
@@ -129,12 +162,18 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     yield* StageMetrics.found("gold", waiting)
     if (ranges.length === 0) return "idle" satisfies Outcome
     const rows = yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges)
-    const partials = yield* Partials.reduce(connection, rows, ranges)
-    yield* merge(sql, partials, silver, gold)
-    yield* StageMetrics.counted("gold", partials.ranges, waiting)
+    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS SELECT * FROM ${rows}`)
+    const counts = yield* countRanges(connection, batchTable, ranges)
+    const below = Progress.covered(yield* Progress.advance(gold.progress, counts))
+    const models = yield* Effect.forEach(live.models, (model, index) => LiveRows.prepare(connection, model, index, batchTable, { silver, below }, gold))
+    const batch: Batch = { ranges: counts, latest: yield* LatestValues.reduce(connection, batchTable), models }
+    yield* merge(sql, batch, silver, { gold, live: live.states })
+    yield* StageMetrics.counted("gold", counts, waiting)
     return "advanced" satisfies Outcome
   }).pipe(
     Effect.scoped,
+    // It is begun anew without the model.
+    Effect.catchTag("LiveModelFailed", ({ model, reason }) => Effect.as(LiveModels.setAside(sql, model, reason), "advanced" as const)),
     stopOnBreach("gold", "Nothing was merged. Run `voltlake verify` to see what differs."),
     Effect.withSpan("Gold.step")
   )

@@ -22,8 +22,10 @@ import { transaction } from "@voltlake/postgres/Transaction"
 import { type Connection, QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import { name as quoted } from "@voltlake/query-engine/SqlText"
 import * as GoldProgress from "./GoldProgress.ts"
-import { tableName } from "./GoldPublish.ts"
-import { boundSql, type ModelColumn, sourceName, sourceSql } from "./ModelCheck.ts"
+import * as GoldTable from "./GoldTable.ts"
+import * as LiveModels from "./LiveModels.ts"
+import * as LiveRows from "./LiveRows.ts"
+import type { ModelColumn } from "./ModelCheck.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as ModelUnits from "./ModelUnits.ts"
 import * as RowsBetween from "./RowsBetween.ts"
@@ -51,6 +53,8 @@ export interface Compared {
   /** The first of them. */
   readonly samples: ReadonlyArray<Difference>
 }
+
+const none: Compared = { units: 0, waiting: 0, differing: 0, samples: [] }
 
 /** Told of a day's differences in the transaction that mends them. */
 export type Report<E, R> = (compared: Compared) => Effect.Effect<void, E, R>
@@ -80,7 +84,7 @@ const between = (from: Position.Position, silver: LakeTables.Loaded, to: Positio
     .filter((range) => range.end > range.start)
 
 /** Units that rows of silver in [from, to) touch, in `ModelUnits.unitsTable`. */
-const touchedBetween = Effect.fnUntraced(function*(
+export const touchedBetween = Effect.fnUntraced(function*(
   connection: Connection,
   model: GoldModel,
   silver: LakeTables.Loaded,
@@ -128,8 +132,9 @@ const listUnits = Effect.fnUntraced(function*({ checked: { model }, connection, 
 
 const readLive = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
   const { checked: { columns, model }, connection, isFull, sql } = context
+  const table = GoldTable.qualified(model)
   const ofDay = `g.${quoted(model.time)} >= ${RowsBetween.pgInstant(dayUs)} AND g.${quoted(model.time)} < ${RowsBetween.pgInstant(dayUs + ModelUnits.dayLength)}`
-  const from = `SELECT ${names(columns, "g")} FROM public.${quoted(tableName(model))} AS g`
+  const from = `SELECT ${names(columns, "g")} FROM ${table} AS g`
   const query = isFull ? `${from} WHERE ${ofDay}` : `${from} JOIN compared_unit AS u ON ${yield* listUnits(context, comparedUnits, dayUs)}`
   yield* RowsBetween.fetch(sql, connection, columns, query, liveRows)
   yield* connection.run(`DELETE FROM ${liveRows} AS r WHERE NOT (${wanted(context)})`)
@@ -163,42 +168,17 @@ const samples = Effect.fnUntraced(function*({ checked: { columns, model }, conne
 })
 
 /** Computes the differing units of a day anew from silver's rows below gold's position, and puts them in the place of what PostgreSQL has. */
-const mend = Effect.fnUntraced(function*(context: Context, silver: LakeTables.Loaded, gold: GoldProgress.GoldProgress, dayUs: bigint) {
-  const { checked: { columns, model }, connection, sql } = context
-  const below = Progress.covered(gold.progress)
-  const [from, end] = [dayUs - model.lookback, dayUs + ModelUnits.dayLength]
-  const matters = Expression.and(Expression.test("event_ts", ">=", from), Expression.test("event_ts", "<", end))
-  const { files } = yield* Scan.plan(silver.metadata, { filter: matters })
-  const relation = yield* ReadSql.relation(LakeTables.schemaOf(telemetryClean), silver.metadata, files)
-  const own = ModelUnits.ownColumns(model).map(quoted)
-  const isOfUnits = own.length === 0 ? "" : ` AND (${own.join(", ")}) IN (SELECT (${own.join(", ")}) FROM ${differingUnits})`
-  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS
-    SELECT * FROM (${sourceSql(`(SELECT * FROM ${relation} WHERE ${SnapshotSource.inRanges(below)})`)})
-    WHERE event_us >= ${from} AND event_us < ${end}${isOfUnits}`)
-  const joined = yield* listUnits(context, differingUnits, dayUs)
-  yield* sql.unsafe(`DELETE FROM public.${quoted(tableName(model))} AS g USING compared_unit AS u WHERE ${joined}`)
-  const plain = yield* plainColumns(sql, model, columns)
-  const texts = yield* RowsBetween.texts(connection, plain, `(SELECT * FROM (${boundSql(model)}) AS r WHERE ${among(model, differingUnits, "r")})`)
-  for (const text of texts) {
-    yield* sql.unsafe(
-      `INSERT INTO public.${quoted(tableName(model))} (${plain.map(({ name }) => quoted(name)).join(", ")}) ${RowsBetween.selectFromText(plain)}`,
-      [text]
-    )
-  }
-}, Effect.scoped)
-
-/** Columns that PostgreSQL does not generate itself. */
-const plainColumns = Effect.fnUntraced(function*(sql: PgClient.PgClient, model: GoldModel, columns: ModelTable.CheckedModel["columns"]) {
-  const generated = yield* sql<{ readonly name: string }>`SELECT column_name AS name FROM information_schema.columns
-    WHERE table_schema = 'public' AND table_name = ${tableName(model)} AND is_generated = 'ALWAYS'`
-  return columns.filter(({ name }) => !generated.some((one) => one.name === name))
+const mend = Effect.fnUntraced(function*({ checked, connection, sql }: Context, silver: LakeTables.Loaded, gold: GoldProgress.GoldProgress) {
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${ModelUnits.unitsTable} AS FROM ${differingUnits}`)
+  const apply = yield* LiveRows.unitsAnew(connection, checked, { silver, below: Progress.covered(gold.progress) }, gold)
+  yield* apply(sql)
 })
 
 /**
  * Silver in the state that gold counts in. One from which rows were removed since, or that was rewound, would make differences of what gold is to follow
  * by itself, and following would not find them any more.
  */
-const loadAsGoldKnowsIt = Effect.fnUntraced(function*(model: string, gold: GoldProgress.GoldProgress) {
+export const loadAsGoldKnowsIt = Effect.fnUntraced(function*(model: string, gold: GoldProgress.GoldProgress) {
   const epochOf = Effect.flatMap(Catalog, (catalog) => catalog.epoch(LakeTables.identifier(telemetryClean)))
   const silver = yield* LakeTables.load(telemetryClean)
   const isSame = silver.removals.id === gold.silverRemoval && (yield* epochOf) === gold.silverEpoch &&
@@ -208,12 +188,17 @@ const loadAsGoldKnowsIt = Effect.fnUntraced(function*(model: string, gold: GoldP
 
 const SourceText = Schema.parseJson(ModelTable.Source)
 
-const checkComparable = Effect.fnUntraced(function*(model: string, gold: GoldProgress.GoldProgress, source: ModelTable.Source) {
+export const checkComparable = Effect.fnUntraced(function*(model: string, gold: GoldProgress.GoldProgress, source: ModelTable.Source) {
   const behind = (reason: string) => new GoldBehind({ model, reason })
   if (gold.silverEpoch !== source.silverEpoch || gold.silverRemoval !== source.silverRemoval) {
     return yield* behind("silver was rewound, or rows were removed from it, and not both have followed")
   }
   if (!Position.reached(Progress.position(gold.progress), source.position)) return yield* behind("live gold has not read as far as the batch")
+})
+
+const checkLive = Effect.fnUntraced(function*({ checked: { model }, sql }: Pick<Context, "checked" | "sql">) {
+  const isLive = (yield* LiveModels.states(sql)).get(model.name) === ModelTable.modelHash(model)
+  if (!isLive) return yield* new GoldBehind({ model: model.name, reason: `gold_${model.name} is not kept live` })
 })
 
 /** Compares one day, in a transaction of its own: live gold waits for no more than that. */
@@ -223,8 +208,10 @@ const compareDay = Effect.fn("GoldCompare.compareDay")(function*<E, R>(context: 
   return yield* transaction(Effect.gen(function*() {
     const gold = yield* GoldProgress.lock(sql)
     yield* checkComparable(model.name, gold, source)
+    yield* checkLive(context)
     const silver = yield* loadAsGoldKnowsIt(model.name, gold)
     yield* touchedBetween(connection, model, silver, source.position, Progress.position(gold.progress))
+    if (model.grain === "minute" && gold.minutesFrom !== undefined && day < gold.minutesFrom) return none
     const ofDay = `bucket_us >= ${dayUs} AND bucket_us < ${dayUs + ModelUnits.dayLength}`
     const known = context.isFull ? "" : `AND EXISTS (SELECT 1 FROM ${comparedUnits} AS c WHERE ${
       ModelUnits.unitNames(model).map((name) => `c.${name} IS NOT DISTINCT FROM m.${name}`).join(" AND ")
@@ -236,7 +223,7 @@ const compareDay = Effect.fn("GoldCompare.compareDay")(function*<E, R>(context: 
     const shown = differing === 0 ? [] : yield* samples(context)
     const compared: Compared = { units, waiting: Number(moving?.["n"] ?? 0), differing, samples: shown }
     if (differing > 0) {
-      yield* mend(context, silver, gold, dayUs)
+      yield* mend(context, silver, gold)
       yield* report(compared)
     }
     return compared
@@ -248,7 +235,7 @@ const daysOf = Effect.fnUntraced(function*({ checked: { model }, connection, isF
   if (!isFull) return (yield* ModelUnits.days(connection)).map(({ day }) => day)
   const { files } = yield* Scan.plan(table.metadata)
   const live = yield* sql.unsafe<{ readonly day: number }>(
-    `SELECT DISTINCT floor(extract(epoch FROM ${quoted(model.time)}) / 86400)::int AS day FROM public.${quoted(tableName(model))}`
+    `SELECT DISTINCT floor(extract(epoch FROM ${quoted(model.time)}) / 86400)::int AS day FROM ${GoldTable.qualified(model)}`
   )
   return [...new Set([...files.map(({ file }) => Number(file.partition[0])), ...live.map(({ day }) => day)])].sort((a, b) => a - b)
 })
@@ -258,8 +245,6 @@ const goesOnFrom = (compared: ModelTable.Source | undefined, source: ModelTable.
   compared !== undefined && compared.model === source.model && compared.silverEpoch === source.silverEpoch &&
   Position.reached(source.position, compared.position) &&
   (compared.silverRemoval === source.silverRemoval || (removals.scope.type === "before" && removals.previous === compared.silverRemoval))
-
-const none: Compared = { units: 0, waiting: 0, differing: 0, samples: [] }
 
 const sum = (a: Compared, b: Compared): Compared => ({
   units: a.units + b.units,
@@ -281,6 +266,7 @@ export const compare = Effect.fn("GoldCompare.compare")(function*<E = never, R =
   if (source === undefined) return yield* new GoldBehind({ model: model.name, reason: `gold.${model.name} was never built` })
   const gold = yield* GoldProgress.read(sql)
   yield* checkComparable(model.name, gold, source)
+  yield* checkLive({ sql, checked })
   const silver = yield* loadAsGoldKnowsIt(model.name, gold)
   const [state] = yield* sql<{ readonly compared: string | null }>`
     SELECT compared FROM lake.gold_model_state WHERE name = ${model.name} AND table_uuid = ${table.metadata.tableUuid}`

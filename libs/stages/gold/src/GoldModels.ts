@@ -24,8 +24,8 @@ export interface FoundModel {
   readonly model: Either.Either<GoldModel.GoldModel, GoldModel.ModelInvalid>
 }
 
-/** Names that the live stage keeps itself: their tables in PostgreSQL are not a batch's to write. */
-export const liveNames: ReadonlyArray<string> = ["vehicle_minute_metrics", "fleet_minute_metrics"]
+/** What the page, the reconciler and the dashboards read, by the columns that Voltlake's own files give it. */
+const liveNames: ReadonlyArray<string> = ["vehicle_minute_metrics", "fleet_minute_metrics"]
 
 /** Names of what else Voltlake keeps beside gold's tables. */
 const reservedNames: ReadonlyArray<string> = ["vehicle_latest"]
@@ -37,9 +37,8 @@ export const read = (source: string, text: string, origin: Origin): Either.Eithe
     const invalid = (reason: string) => Either.left(new GoldModel.ModelInvalid({ source, reason }))
     if (reservedNames.includes(name)) return invalid(`${name} is a view of Voltlake's own; choose another name`)
     const isLive = liveNames.includes(name)
-    if (isLive && origin === "applied") return invalid(`${name} is kept live by Voltlake itself; choose another name`)
-    if (isLive && refresh === "batch") return invalid(`${name} is kept live by Voltlake itself; write refresh: live, or choose another name`)
-    if (!isLive && refresh === "live") return invalid(`live models are ${liveNames.join(" and ")}; write refresh: batch`)
+    if (isLive && origin === "applied") return invalid(`${name} is a table that Voltlake itself reads; choose another name`)
+    if (isLive && refresh === "batch") return invalid(`${name} is a table that Voltlake itself reads live; write refresh: live, or choose another name`)
     return Either.right(model)
   })
 
@@ -95,7 +94,7 @@ export const check = Effect.fn("GoldModels.check")(function*(model: GoldModel.Go
   return { model, columns } satisfies CheckedModel
 }, Effect.scoped)
 
-/** Registers a model, once it is checked. It is there with the next run of the DAG, and needs no restart. */
+/** Registers a model, once it is checked. It is filled by the next run of the DAG, and needs no restart. */
 export const apply = Effect.fn("GoldModels.apply")(function*(source: string, text: string) {
   const model = yield* read(source, text, "applied")
   const checked = yield* check(model)

@@ -10,31 +10,43 @@ export interface GoldProgress {
   readonly silverEpoch: number
   /** Silver's last removal that it has followed (`Removals.id`): rows of silver before it count no more. */
   readonly silverRemoval: string
+  /** The first day (since 1970) of which tables of minutes have rows in PostgreSQL; undefined: all days. */
+  readonly minutesFrom: number | undefined
 }
 
 interface Row {
   readonly progress: string
   readonly silver_epoch: number
   readonly silver_removal: string
+  readonly minutes_from: number | null
 }
 
 const decode = (rows: ReadonlyArray<Row>): GoldProgress => {
   const row = rows[0]
   invariant(row !== undefined, "the migrations make gold's row")
-  return { progress: Either.getOrThrow(Progress.decode(row.progress)), silverEpoch: row.silver_epoch, silverRemoval: row.silver_removal }
+  return {
+    progress: Either.getOrThrow(Progress.decode(row.progress)),
+    silverEpoch: row.silver_epoch,
+    silverRemoval: row.silver_removal,
+    minutesFrom: row.minutes_from ?? undefined
+  }
 }
 
 export const read = (sql: SqlClient.SqlClient): Effect.Effect<GoldProgress, SqlError.SqlError> =>
-  Effect.map(sql<Row>`SELECT progress, silver_epoch, silver_removal FROM lake.gold_progress`, decode)
+  Effect.map(sql<Row>`SELECT progress, silver_epoch, silver_removal, minutes_from FROM lake.gold_progress`, decode)
 
 /** Locks the row until the transaction ends: of two gold processes one waits here, and then finds its range taken. */
 export const lock = (sql: SqlClient.SqlClient): Effect.Effect<GoldProgress, SqlError.SqlError> =>
-  Effect.map(sql<Row>`SELECT progress, silver_epoch, silver_removal FROM lake.gold_progress FOR UPDATE`, decode)
+  Effect.map(sql<Row>`SELECT progress, silver_epoch, silver_removal, minutes_from FROM lake.gold_progress FOR UPDATE`, decode)
 
 /** The same: nobody has moved gold meanwhile. */
 export const equals = (a: GoldProgress, b: GoldProgress): boolean =>
-  a.silverEpoch === b.silverEpoch && a.silverRemoval === b.silverRemoval && Progress.encode(a.progress) === Progress.encode(b.progress)
+  a.silverEpoch === b.silverEpoch && a.silverRemoval === b.silverRemoval && a.minutesFrom === b.minutesFrom &&
+  Progress.encode(a.progress) === Progress.encode(b.progress)
 
-export const write = (sql: SqlClient.SqlClient, { progress, silverEpoch, silverRemoval }: GoldProgress): Effect.Effect<void, SqlError.SqlError> =>
+export const write = (
+  sql: SqlClient.SqlClient,
+  { minutesFrom, progress, silverEpoch, silverRemoval }: GoldProgress
+): Effect.Effect<void, SqlError.SqlError> =>
   Effect.asVoid(sql`UPDATE lake.gold_progress
-    SET progress = ${Progress.encode(progress)}, silver_epoch = ${silverEpoch}, silver_removal = ${silverRemoval}`)
+    SET progress = ${Progress.encode(progress)}, silver_epoch = ${silverEpoch}, silver_removal = ${silverRemoval}, minutes_from = ${minutesFrom ?? null}`)

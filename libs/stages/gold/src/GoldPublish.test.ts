@@ -14,6 +14,7 @@ import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as StageLake from "@voltlake/testing/StageLake"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
 import * as GoldPublish from "./GoldPublish.ts"
+import * as GoldTable from "./GoldTable.ts"
 import * as ModelTable from "./ModelTable.ts"
 import * as RowsBetween from "./RowsBetween.ts"
 
@@ -31,7 +32,7 @@ const differences = (model: GoldModel.GoldModel) =>
     const found = yield* checked(model)
     const { metadata } = yield* ModelTable.ensure(found)
     const relation = yield* ReadSql.relation(currentSchema(metadata), metadata, (yield* Scan.plan(metadata)).files)
-    yield* RowsBetween.fetch(sql, connection, found.columns, `SELECT * FROM ${GoldPublish.tableName(model)}`, "of_postgres")
+    yield* RowsBetween.fetch(sql, connection, found.columns, `SELECT * FROM ${GoldTable.tableName(model)}`, "of_postgres")
     const [count] = yield* connection.rows(`SELECT count(*) AS rows, (SELECT count(*) FROM (
       (FROM of_postgres EXCEPT ALL FROM ${relation}) UNION ALL (FROM ${relation} EXCEPT ALL FROM of_postgres))) AS differing FROM ${relation}`)
     return { rows: Number(count!["rows"]), differing: Number(count!["differing"]) }
@@ -45,7 +46,7 @@ const expectSame = Effect.forEach(models, (model) =>
   }), { discard: true })
 
 const reset = Effect.flatMap(SqlClient.SqlClient, (sql) =>
-  Effect.zipRight(sql`TRUNCATE lake.gold_model_state`, sql.unsafe(models.map((model) => `DROP TABLE IF EXISTS ${GoldPublish.tableName(model)};`).join(""))))
+  Effect.zipRight(sql`TRUNCATE lake.gold_model_state`, sql.unsafe(models.map((model) => `DROP TABLE IF EXISTS ${GoldTable.tableName(model)};`).join(""))))
 
 const fresh = <A, E, R>(effect: Effect.Effect<A, E, R>) => GoldLake.fresh(Effect.zipRight(reset, effect))
 

@@ -6,24 +6,30 @@
  * left below gold's position: all rows that gold has merged were read before the removal, since a merge in any other state of silver is refused.
  * Otherwise gold is filled again from its beginning.
  */
+import { SqlClient, type SqlError } from "@effect/sql"
 import type { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
 import type * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
+import { grainLength } from "@voltlake/domain/GoldModel"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean } from "@voltlake/domain/Tables"
 import { transaction } from "@voltlake/postgres/Transaction"
 import type { Connection } from "@voltlake/query-engine/QueryEngine"
-import { literal } from "@voltlake/query-engine/SqlText"
+import { literal, name as quoted } from "@voltlake/query-engine/SqlText"
 import * as GoldProgress from "./GoldProgress.ts"
-import * as Partials from "./Partials.ts"
+import * as GoldTable from "./GoldTable.ts"
+import * as LatestValues from "./LatestValues.ts"
+import * as LiveModels from "./LiveModels.ts"
+import * as LiveRows from "./LiveRows.ts"
+import { boundSql, sourceName } from "./ModelCheck.ts"
+import * as ModelUnits from "./ModelUnits.ts"
+import * as RowsBetween from "./RowsBetween.ts"
+import { countRanges } from "./SilverCounts.ts"
 
-/** What of gold is derived anew, and from which of silver's rows. */
-interface Correction {
-  readonly progress: Progress.Progress
-  readonly partials: Partials.Partials
-  /** Takes out what gold has, and puts in what the partials say. */
-  readonly apply: Effect.Effect<void, Effect.Effect.Error<ReturnType<typeof Partials.mergeAll>>>
+export interface Live {
+  readonly models: ReadonlyArray<LiveModels.LiveModel>
+  readonly states: LiveModels.States
 }
 
 interface Context {
@@ -31,7 +37,11 @@ interface Context {
   readonly connection: Connection
   readonly gold: GoldProgress.GoldProgress
   readonly silver: LakeTables.Loaded
+  readonly live: Live
 }
+
+/** Takes out of PostgreSQL what it has, and puts in what silver's rows give. */
+type Change = Effect.Effect<void, SqlError.SqlError>
 
 const below = ({ progress }: GoldProgress.GoldProgress) => Progress.covered(progress)
 
@@ -42,27 +52,52 @@ const left = Effect.fnUntraced(function*({ gold, silver }: Context) {
 })
 
 const counted = Effect.fnUntraced(function*({ connection, gold }: Context, rows: string) {
-  const counts = yield* Partials.countRanges(connection, rows, below(gold))
+  const counts = yield* countRanges(connection, rows, below(gold))
   return yield* Progress.advance(Progress.empty, counts)
 })
 
-/** Minutes before an instant go; late rows that came after the removal stay. */
-const before = Effect.fnUntraced(function*(context: Context, time: string) {
-  const { connection, gold, sql } = context
-  const rows = yield* left(context)
-  const partials = yield* Partials.reduce(connection, `(SELECT * FROM ${rows} WHERE event_ts < TIMESTAMPTZ ${literal(time)})`, below(gold))
-  const apply = Effect.gen(function*() {
-    yield* sql`DELETE FROM gold_vehicle_minute_metrics WHERE minute_ts < ${time}::timestamptz AT TIME ZONE 'UTC'`
-    yield* sql`DELETE FROM gold_fleet_minute_metrics WHERE minute_ts < ${time}::timestamptz AT TIME ZONE 'UTC'`
-    yield* sql`DELETE FROM vehicle_signal_latest WHERE event_ts < ${time}::timestamptz`
-    yield* Partials.mergeAll(sql, partials)
-  })
-  const correction: Correction = { progress: yield* counted(context, rows), partials, apply }
-  return correction
+/** Replaces the rows under a condition on `g` by those that the model gives of some of silver's rows, as far as another condition on `r` holds of them. */
+const replace = Effect.fnUntraced(function*(
+  { connection, gold, sql }: Context,
+  { checked }: LiveModels.LiveModel,
+  { gone, kept, rows }: { readonly rows: string; readonly gone: string; readonly kept: string }
+) {
+  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${ModelUnits.sourceRows(rows)}`)
+  const texts = yield* LiveRows.keptTexts(connection, checked, `(SELECT * FROM (${boundSql(checked.model)}) AS r WHERE ${kept})`, gold)
+  const change: Change = Effect.zipRight(
+    sql.unsafe(`DELETE FROM ${GoldTable.qualified(checked.model)} AS g WHERE ${gone}`),
+    GoldTable.upsert(sql, checked, texts)
+  )
+  return change
 })
 
+/** What lies before an instant goes; late rows that came after the removal stay. */
+const before = Effect.fnUntraced(function*(context: Context, time: string) {
+  const { connection, live, sql } = context
+  const rows = yield* left(context)
+  const timeUs = BigInt(Date.parse(time)) * 1000n
+  const changes: Array<Change> = []
+  for (const one of live.models) {
+    const { grain, lookback, time: column } = one.checked.model
+    const length = grainLength(grain)
+    const last = timeUs - 1n + lookback
+    const endUs = last - ((last % length) + length) % length + length
+    changes.push(yield* replace(context, one, {
+      rows: `(SELECT * FROM ${rows} WHERE epoch_us(event_ts) < ${endUs})`,
+      gone: `g.${quoted(column)} < ${RowsBetween.pgInstant(endUs)}`,
+      kept: `epoch_us(r.${quoted(column)}) < ${endUs}`
+    }))
+  }
+  const latest = yield* LatestValues.reduce(connection, `(SELECT * FROM ${rows} WHERE epoch_us(event_ts) < ${timeUs})`)
+  changes.push(Effect.zipRight(sql`DELETE FROM vehicle_signal_latest WHERE event_ts < ${time}::timestamptz`, LatestValues.merge(sql, latest)))
+  return { progress: yield* counted(context, rows), changes }
+})
+
+/** The live table that says how many events each vehicle has. */
+const counting = "vehicle_minute_metrics"
+
 /** Vehicles of which gold has another number of events than silver has rows; nothing says which vehicle was to be forgotten. */
-const differing = Effect.fnUntraced(function*({ connection, sql }: Context, rows: string) {
+const differing = Effect.fnUntraced(function*({ connection, gold: { minutesFrom }, sql }: Context, rows: string) {
   const [held] = yield* sql<{ readonly counts: string }>`
     SELECT coalesce(json_agg(v), '[]')::text AS counts
     FROM (
@@ -70,46 +105,72 @@ const differing = Effect.fnUntraced(function*({ connection, sql }: Context, rows
         SELECT vehicle_id, event_count FROM gold_vehicle_minute_metrics UNION ALL SELECT DISTINCT vehicle_id, 0 FROM vehicle_signal_latest
       ) AS held GROUP BY vehicle_id
     ) AS v`
+  const isKept = minutesFrom === undefined ? "" : ` WHERE epoch_us(event_ts) >= ${BigInt(minutesFrom) * ModelUnits.dayLength}`
   const found = yield* connection.rows(`
     WITH held AS (
       SELECT unnest(from_json(${literal(held?.counts ?? "[]")}, '[{"vehicle_id": "VARCHAR", "events": "BIGINT"}]'), recursive := true)
     ), there AS (
-      SELECT vehicle_id, count(*) AS events FROM ${rows} GROUP BY vehicle_id
+      SELECT vehicle_id, count(*) AS events FROM ${rows}${isKept} GROUP BY vehicle_id
     )
     SELECT vehicle_id FROM held LEFT JOIN there USING (vehicle_id) WHERE held.events IS DISTINCT FROM there.events`)
   return found.map((row) => String(row["vehicle_id"]))
 })
 
-/** What some vehicles have goes and is made anew from their rows that are left; the fleet's minutes with them, from all vehicles' minutes. */
+const vehicleMinutes = "gold_vehicle_minutes"
+
+/** What a model has of units that the vehicles' minutes reach. */
+const unitsOfMinutes = Effect.fnUntraced(function*({ connection, gold, silver, sql }: Context, { checked }: LiveModels.LiveModel) {
+  const { model } = checked
+  const length = grainLength(model.grain)
+  yield* ModelUnits.begin(connection, model)
+  yield* connection.run(`INSERT INTO ${ModelUnits.unitsTable} SELECT DISTINCT unnest(generate_series(${ModelUnits.bucket("us", length)},
+    ${ModelUnits.bucket(`(us + ${model.lookback})`, length)}, ${length})) FROM (SELECT epoch_us(minute_ts) AS us FROM ${vehicleMinutes})`)
+  const apply = yield* LiveRows.unitsAnew(connection, checked, { silver, below: below(gold) }, gold)
+  return apply(sql)
+})
+
+/** What cannot be told by the vehicles' minutes goes as a whole, and the next run of the batch fills it. */
+const empty = ({ sql }: Context, { checked: { model } }: LiveModels.LiveModel): Change =>
+  Effect.asVoid(Effect.zipRight(LiveModels.end(sql, model.name), sql.unsafe(`TRUNCATE ${GoldTable.qualified(model)}`))).pipe(
+    // It takes part in the transaction that there is.
+    Effect.catchTag("CommitUnknown", Effect.die),
+    Effect.provideService(SqlClient.SqlClient, sql)
+  )
+
+/** What some vehicles have goes and is made anew from their rows that are left, and with it what others' rows share with theirs. */
 const vehicles = Effect.fnUntraced(function*(context: Context) {
-  const { connection, gold, sql } = context
+  const { connection, gold, live, sql } = context
   const rows = yield* left(context)
   const ids = yield* differing(context, rows)
   const list = ids.length === 0 ? "NULL" : ids.map(literal).join(", ")
-  const partials = yield* Partials.reduce(connection, `(SELECT * FROM ${rows} WHERE vehicle_id IN (${list}))`, below(gold))
-  const apply = Effect.gen(function*() {
-    yield* sql`CREATE TEMP TABLE touched_minute ON COMMIT DROP AS
-      SELECT DISTINCT minute_ts FROM gold_vehicle_minute_metrics WHERE vehicle_id = ANY(${ids})`
-    yield* sql`DELETE FROM gold_vehicle_minute_metrics WHERE vehicle_id = ANY(${ids})`
-    yield* sql`DELETE FROM vehicle_signal_latest WHERE vehicle_id = ANY(${ids})`
-    yield* Partials.mergeVehicles(sql, partials)
-    yield* sql`DELETE FROM gold_fleet_minute_metrics WHERE minute_ts IN (SELECT minute_ts FROM touched_minute)`
-    yield* sql`INSERT INTO gold_fleet_minute_metrics (minute_ts, min_battery_percent_fleet, total_events, speed_sum, speed_count)
-      SELECT minute_ts, min(min_battery_percent), sum(event_count), sum(speed_sum), sum(speed_count)
-      FROM gold_vehicle_minute_metrics JOIN touched_minute USING (minute_ts) GROUP BY minute_ts`
-  })
-  const correction: Correction = { progress: yield* counted(context, rows), partials, apply }
-  return correction
+  const ofVehicles = `(SELECT * FROM ${rows} WHERE vehicle_id IN (${list}))`
+  const minutes = `SELECT DISTINCT minute_ts FROM gold_vehicle_minute_metrics WHERE vehicle_id IN (${list})`
+  yield* RowsBetween.fetch(sql, connection, [{ name: "minute_ts", type: "timestamp", doc: "" }], minutes, vehicleMinutes)
+  const changes: Array<Change> = []
+  for (const one of live.models) {
+    const { model } = one.checked
+    const own = ModelUnits.ownColumns(model)
+    const isOfVehicle = own.length === 1 && own[0] === "vehicle_id"
+    const isAllKept = gold.minutesFrom === undefined
+    if (isOfVehicle && (isAllKept || model.grain === "minute")) {
+      changes.push(yield* replace(context, one, { rows: ofVehicles, gone: `g.vehicle_id IN (${list})`, kept: "true" }))
+    } else if (own.length === 0 && (isAllKept || (model.grain === "minute" && model.lookback === 0n))) {
+      changes.push(yield* unitsOfMinutes(context, one))
+    } else changes.push(empty(context, one))
+  }
+  const latest = yield* LatestValues.reduce(connection, ofVehicles)
+  changes.push(Effect.zipRight(sql`DELETE FROM vehicle_signal_latest WHERE vehicle_id = ANY(${ids})`, LatestValues.merge(sql, latest)))
+  return { progress: yield* counted(context, rows), changes }
 })
 
-const correctionFor = (context: Context) => {
-  const { gold, silver: { removals } } = context
+const changesFor = (context: Context) => {
+  const { gold, live, silver: { removals } } = context
   if (removals.previous !== gold.silverRemoval) return Effect.succeed(undefined)
   switch (removals.scope.type) {
     case "before":
       return before(context, removals.scope.time)
     case "vehicle":
-      return vehicles(context)
+      return live.models.some(({ checked }) => checked.model.name === counting) ? vehicles(context) : Effect.succeed(undefined)
     case "any":
       return Effect.succeed(undefined)
   }
@@ -117,29 +178,31 @@ const correctionFor = (context: Context) => {
 
 /** Empties gold, to be filled again from silver's beginning. Until it has caught up, whoever asks sees what has been read so far. */
 export const restart = Effect.fn("GoldRemoval.restart")(function*(
-  sql: PgClient.PgClient,
-  gold: GoldProgress.GoldProgress,
+  { gold, live, sql }: Pick<Context, "sql" | "gold" | "live">,
   next: Pick<GoldProgress.GoldProgress, "silverEpoch" | "silverRemoval">,
   reason: string
 ) {
   if (gold.progress.size > 0) yield* Effect.logWarning(`${reason}: gold is filled again from its beginning`).pipe(Effect.annotateLogs(next))
   yield* transaction(Effect.gen(function*() {
     if (!GoldProgress.equals(yield* GoldProgress.lock(sql), gold)) return
-    yield* sql`TRUNCATE gold_vehicle_minute_metrics, gold_fleet_minute_metrics, vehicle_signal_latest`
-    yield* GoldProgress.write(sql, { ...next, progress: Progress.empty })
+    yield* LiveModels.confirm(sql, live.states)
+    const tables = ["vehicle_signal_latest", ...live.models.map(({ checked }) => GoldTable.qualified(checked.model))]
+    yield* sql.unsafe(`TRUNCATE ${tables.join(", ")}`)
+    yield* GoldProgress.write(sql, { ...gold, ...next, progress: Progress.empty })
   }))
 })
 
 /** Brings gold to silver's last removal. Does nothing where another process moved gold meanwhile. */
 export const follow = Effect.fn("GoldRemoval.follow")(function*(context: Context) {
-  const { gold, silver, sql } = context
+  const { gold, live, silver, sql } = context
   const next = { silverEpoch: gold.silverEpoch, silverRemoval: silver.removals.id }
-  const correction = gold.progress.size === 0 ? undefined : yield* correctionFor(context)
-  if (correction === undefined) return yield* restart(sql, gold, next, "rows were removed from silver")
+  const found = gold.progress.size === 0 ? undefined : yield* changesFor(context)
+  if (found === undefined) return yield* restart(context, next, "rows were removed from silver")
   yield* transaction(Effect.gen(function*() {
     if (!GoldProgress.equals(yield* GoldProgress.lock(sql), gold)) return
-    yield* correction.apply
-    yield* GoldProgress.write(sql, { ...next, progress: correction.progress })
+    yield* LiveModels.confirm(sql, live.states)
+    for (const change of found.changes) yield* change
+    yield* GoldProgress.write(sql, { ...gold, ...next, progress: found.progress })
   }))
   yield* Effect.logInfo("rows were removed from silver, and what gold had of them from gold").pipe(Effect.annotateLogs({ removal: silver.removals.id }))
 })

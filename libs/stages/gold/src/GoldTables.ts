@@ -2,7 +2,7 @@
  * Gold in PostgreSQL: the demonstration stack's two minute tables by its names and columns, what merging needs beside them, the latest value of
  * every signal, and gold's own position.
  *
- * Sums are `numeric`, so that they do not depend on the order of events; `avg_…` is generated from sum and count in one place.
+ * Sums are `numeric`, so that they do not depend on the order of events. Tables of models are made by `GoldTable` where they are missing.
  */
 import { fromSql } from "@voltlake/postgres/Migrations"
 
@@ -78,6 +78,15 @@ CREATE TABLE lake.gold_model_state (
 COMMENT ON TABLE lake.gold_model_state IS 'Up to which snapshot of gold.<name> the table gold_<name> has its rows, and up to which silver live values were compared with it';
 `
 
+const live = `
+ALTER TABLE gold_vehicle_minute_metrics ALTER COLUMN avg_speed_mph DROP EXPRESSION;
+ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet DROP EXPRESSION;
+ALTER TABLE lake.gold_progress ADD COLUMN minutes_from integer;
+COMMENT ON COLUMN lake.gold_progress.minutes_from IS 'The first day (since 1970) of which tables of minutes have rows here; none: all days';
+ALTER TABLE lake.gold_model_state ALTER COLUMN table_uuid DROP NOT NULL, ADD COLUMN live text;
+COMMENT ON COLUMN lake.gold_model_state.live IS 'The hash of the model whose rows gold_<name> has up to gold''s position, moved by each commit of it';
+`
+
 export const migrations = [
   fromSql("gold/create-minute-metrics", tables),
   fromSql("gold/silver-epoch", "ALTER TABLE lake.gold_progress ADD COLUMN silver_epoch integer NOT NULL DEFAULT 0"),
@@ -85,5 +94,6 @@ export const migrations = [
     ALTER TABLE gold_vehicle_minute_metrics ALTER COLUMN avg_speed_mph SET EXPRESSION AS (${averageOfDoubles});
     ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet SET EXPRESSION AS (${averageOfDoubles})`),
   fromSql("gold/silver-removal", "ALTER TABLE lake.gold_progress ADD COLUMN silver_removal text NOT NULL DEFAULT ''"),
-  fromSql("gold/models", models)
+  fromSql("gold/models", models),
+  fromSql("gold/live-models", live)
 ]

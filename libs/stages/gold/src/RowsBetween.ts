@@ -51,27 +51,30 @@ export const texts = (connection: Connection, columns: ReadonlyArray<ModelColumn
     )
 }
 
-/** A SELECT of the model's columns in PostgreSQL, from one text as the first parameter. */
-export const selectFromText = (columns: ReadonlyArray<ModelColumn>): string => {
+/** A SELECT of the model's columns in PostgreSQL, from one text as a parameter, the first where nothing else is said. */
+export const selectFromText = (columns: ReadonlyArray<ModelColumn>, parameter = 1): string => {
   const value = ({ name, type }: ModelColumn, index: number) =>
     `${type === "timestamp" ? pgInstant(`r.c${index}::bigint`) : `r.c${index}::${pgType(type)}`} AS ${quoted(name)}`
-  return `SELECT ${columns.map(value).join(", ")} FROM json_to_recordset($1::json) AS r(${columns.map((_, index) => `c${index} text`).join(", ")})`
+  return `SELECT ${columns.map(value).join(", ")} FROM json_to_recordset($${parameter}::json) AS r(${columns.map((_, index) => `c${index} text`).join(", ")})`
 }
 
-/** Fills a new temporary table of the engine with rows of PostgreSQL; `query` answers the model's columns. */
+/** Fills a new temporary table of the engine with rows of PostgreSQL; `query` answers the model's columns. It is asked once with each text, or without one. */
 export const fetch = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
   connection: Connection,
   columns: ReadonlyArray<ModelColumn>,
   query: string,
-  target: string
+  target: string,
+  texts: ReadonlyArray<string> | undefined = undefined
 ) {
   const value = ({ name, type }: ModelColumn, index: number) =>
     `(${type === "timestamp" ? `(extract(epoch FROM ${quoted(name)}) * 1000000)::bigint` : quoted(name)})::text AS c${index}`
-  const found = yield* sql.unsafe<{ readonly texts: string }>(`
+  const asked = `
     SELECT json_agg(row_to_json(t))::text AS texts FROM (
       SELECT ${columns.map(value).join(", ")}, (row_number() OVER () - 1) / ${rowsPerText} AS slice FROM (${query}) AS q
-    ) AS t GROUP BY slice`)
+    ) AS t GROUP BY slice`
+  const answers = yield* Effect.forEach(texts?.map((text) => [text]) ?? [[]], (parameters) => sql.unsafe<{ readonly texts: string }>(asked, parameters))
+  const found = answers.flat()
   yield* connection.run("CREATE OR REPLACE TEMP TABLE gold_fetched_text (texts VARCHAR)")
   yield* connection.append("gold_fetched_text", found.length, [{ type: "varchar", at: (row) => found[row]!.texts }])
   const field = ({ name, type }: ModelColumn, index: number) =>

@@ -10,7 +10,7 @@ import { qualifiedName, type TableContract, telemetryClean, telemetryRaw, teleme
 import * as Expression from "@voltlake/iceberg/Expression"
 import { literal } from "@voltlake/query-engine/SqlText"
 import { defaultSettings, make as makeStage, type RunnerSettings } from "@voltlake/stage-runner/Stage"
-import * as DaysConfig from "./DaysConfig.ts"
+import * as DaysConfig from "@voltlake/stage-runner/DaysConfig"
 import * as Removal from "./Removal.ts"
 
 export interface RetentionSettings {

@@ -9,7 +9,7 @@ import * as LogLineage from "@voltlake/connectors/LogLineage"
 import * as Position from "@voltlake/domain/Position"
 import { telemetryRaw } from "@voltlake/domain/Tables"
 import { EventLog } from "@voltlake/event-log/EventLog"
-import { days } from "./DaysConfig.ts"
+import { days } from "@voltlake/stage-runner/DaysConfig"
 
 export const settingsConfig = days("LOG_RETENTION_DAYS", "Days after which the embedded log drops records that bronze has; for ever where not set")
 

@@ -1,0 +1,104 @@
+/**
+ * A model's table in PostgreSQL, `gold_<name>`: made from the model's columns, and its rows read and replaced by key and by unit. Texts are those of
+ * `RowsBetween`. All of it is done in the caller's transaction.
+ */
+import type { PgClient } from "@effect/sql-pg"
+import { Effect } from "effect"
+import type { GoldModel } from "@voltlake/domain/GoldModel"
+import type { Connection } from "@voltlake/query-engine/QueryEngine"
+import { literal, name as quoted } from "@voltlake/query-engine/SqlText"
+import type { ModelColumn } from "./ModelCheck.ts"
+import type { CheckedModel } from "./ModelTable.ts"
+import { ownColumns, unitNames } from "./ModelUnits.ts"
+import * as RowsBetween from "./RowsBetween.ts"
+
+export const tableName = (model: GoldModel): string => `gold_${model.name}`
+
+/** As it stands in statements. */
+export const qualified = (model: GoldModel): string => `public.${quoted(tableName(model))}`
+
+/** Whoever reads gold reads its models: the role is made by `deploy/postgres/roles.mjs`, where Superset is used. */
+const readable = (table: string) =>
+  `DO $do$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'gold_reader') THEN GRANT SELECT ON public.${quoted(table)} TO gold_reader; END IF;
+  END $do$;`
+
+/** The table with its key and comments, made anew where it has other columns: it is derived from silver. Answers whether it was made. */
+export const ensure = Effect.fn("GoldTable.ensure")(function*(sql: PgClient.PgClient, { columns, model }: CheckedModel) {
+  const table = tableName(model)
+  const wanted = columns.map(({ name, type }) => `${name} ${RowsBetween.pgType(type).split(" COLLATE")[0]}`)
+  const found = yield* sql<{ readonly shape: string }>`
+    SELECT a.attname || ' ' || format_type(a.atttypid, NULL) AS shape FROM pg_attribute AS a
+    WHERE a.attrelid = to_regclass(${`public.${table}`}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
+  const shapes = found.map(({ shape }) => shape.replace(" without time zone", ""))
+  if (JSON.stringify(shapes) === JSON.stringify(wanted)) return false
+  const column = ({ name, type }: ModelColumn) => `${quoted(name)} ${RowsBetween.pgType(type)}${model.key.includes(name) ? " NOT NULL" : ""}`
+  const documented = columns.filter(({ doc }) => doc !== "")
+  const isIndexed = model.key[0] === model.time
+  yield* sql.unsafe(`
+    DROP TABLE IF EXISTS ${qualified(model)};
+    CREATE TABLE ${qualified(model)} (${columns.map(column).join(", ")}, PRIMARY KEY (${model.key.map(quoted).join(", ")}));
+    ${isIndexed ? "" : `CREATE INDEX ON ${qualified(model)} (${quoted(model.time)});`}
+    COMMENT ON TABLE ${qualified(model)} IS ${literal(model.description)};
+    ${readable(table)}
+    ${documented.map(({ doc, name }) => `COMMENT ON COLUMN ${qualified(model)}.${quoted(name)} IS ${literal(doc)};`).join("\n")}`)
+  return true
+})
+
+const names = (columns: ReadonlyArray<string>, alias: string) => columns.map((name) => `${alias}.${quoted(name)}`).join(", ")
+
+const same = (columns: ReadonlyArray<string>, a: string, b: string) => columns.map((name) => `${a}.${quoted(name)} = ${b}.${quoted(name)}`).join(" AND ")
+
+/** Puts rows in, or in the place of those of the same key. What is there already is not written again. */
+export const upsert = Effect.fn("GoldTable.upsert")(function*(sql: PgClient.PgClient, { columns, model }: CheckedModel, texts: ReadonlyArray<string>) {
+  const all = columns.map(({ name }) => name)
+  const values = all.filter((name) => !model.key.includes(name))
+  const change = values.length === 0
+    ? "NOTHING"
+    : `UPDATE SET ${values.map((name) => `${quoted(name)} = excluded.${quoted(name)}`).join(", ")}
+      WHERE (${names(values, "g")}) IS DISTINCT FROM (${names(values, "excluded")})`
+  const statement = `INSERT INTO ${qualified(model)} AS g (${all.map(quoted).join(", ")}) ${RowsBetween.selectFromText(columns)}
+    ON CONFLICT (${model.key.map(quoted).join(", ")}) DO ${change}`
+  for (const text of texts) yield* sql.unsafe(statement, [text])
+})
+
+/** Makes the rows of these keys (a relation in the engine) a table of the engine, as far as there are any. Only the columns named. */
+export const fetchByKey = Effect.fn("GoldTable.fetchByKey")(function*(
+  { connection, sql }: { readonly sql: PgClient.PgClient; readonly connection: Connection },
+  { columns, model }: CheckedModel,
+  keys: ReadonlyArray<string>,
+  wanted: ReadonlyArray<string>,
+  target: string
+) {
+  const key = columns.filter(({ name }) => model.key.includes(name))
+  const query = `SELECT ${names(wanted, "g")} FROM (${RowsBetween.selectFromText(key)}) AS k JOIN ${qualified(model)} AS g ON ${same(model.key, "g", "k")}`
+  yield* RowsBetween.fetch(sql, connection, columns.filter(({ name }) => wanted.includes(name)), query, target, keys)
+})
+
+/** Units as columns: those of silver's own in the key, and the time. */
+const unitColumns = ({ columns, model }: CheckedModel): ReadonlyArray<ModelColumn> =>
+  [...ownColumns(model), model.time].map((name) => columns.find((column) => column.name === name)!)
+
+/** Texts of the units in a table of the engine that has a unit's columns. */
+export const unitTexts = (connection: Connection, checked: CheckedModel, units: string) => {
+  const columns = unitColumns(checked)
+  const [bucket, ...own] = unitNames(checked.model).toReversed()
+  const relation = `(SELECT ${[...own.toReversed(), `make_timestamp(${bucket}) AS ${quoted(checked.model.time)}`].join(", ")} FROM ${units})`
+  return RowsBetween.texts(connection, columns, relation)
+}
+
+/** Takes out what is there of these units and is not among the rows (by key); both as texts. */
+export const deleteVanished = Effect.fn("GoldTable.deleteVanished")(function*(
+  sql: PgClient.PgClient,
+  checked: CheckedModel,
+  units: ReadonlyArray<string>,
+  rows: ReadonlyArray<string>
+) {
+  const { columns, model } = checked
+  const unit = unitColumns(checked)
+  const all = `[${rows.map((text) => text.slice(1, -1)).filter((text) => text.trim() !== "").join(",")}]`
+  const statement = `DELETE FROM ${qualified(model)} AS g USING (${RowsBetween.selectFromText(unit)}) AS u
+    WHERE ${same(unit.map(({ name }) => name), "g", "u")}
+      AND NOT EXISTS (SELECT 1 FROM (${RowsBetween.selectFromText(columns, 2)}) AS r WHERE ${same(model.key, "g", "r")})`
+  for (const text of units) yield* sql.unsafe(statement, [text, all])
+})

@@ -52,6 +52,30 @@ layer(catalog, { excludeTestServices: true })("PostgresCatalog beyond the contra
       expect(Array.from(yield* Fiber.join(heard))).toEqual([{ payload: "woken.t", location: "1" }])
     }))
 
+  it.effect("is made ready by a process that starts while a commit is under way, without waiting for it", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* (yield* Catalog).createTable(TableIdentifier.make("held", "t"), "0")
+      const connection = yield* sql.reserve
+      yield* connection.executeRaw("BEGIN", [])
+      yield* connection.executeRaw("UPDATE iceberg_tables SET metadata_location = '1' WHERE table_namespace = 'held'", [])
+      yield* connection.executeRaw("INSERT INTO lake.unreferenced_file VALUES ('held', now())", [])
+      yield* PostgresCatalog.migrate.pipe(Effect.timeout("20 seconds"))
+      yield* connection.executeRaw("ROLLBACK", [])
+    }).pipe(Effect.scoped))
+
+  it.effect("gives tables of the first layout what they lack", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`ALTER TABLE iceberg_tables DROP COLUMN iceberg_type`
+      yield* sql`DROP INDEX lake.unreferenced_file_since`
+      yield* PostgresCatalog.migrate
+      const table = TableIdentifier.make("older", "t")
+      yield* (yield* Catalog).createTable(table, "0")
+      expect(yield* (yield* Catalog).metadataLocation(table)).toBe("0")
+      expect(yield* sql`SELECT to_regclass('lake.unreferenced_file_since') IS NOT NULL AS there`).toEqual([{ there: true }])
+    }))
+
   it.effect("has tables as other engines' catalogs find them", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient

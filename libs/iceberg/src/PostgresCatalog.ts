@@ -66,13 +66,28 @@ const statements = [
     noted_at timestamptz NOT NULL,
     PRIMARY KEY (table_name, epoch))`,
   `CREATE TABLE IF NOT EXISTS lake.unreferenced_file (location text PRIMARY KEY, since timestamptz NOT NULL)`,
-  `CREATE INDEX IF NOT EXISTS unreferenced_file_since ON lake.unreferenced_file (since)`,
   `CREATE TABLE IF NOT EXISTS lake.retired_commit (commit_id text PRIMARY KEY)`,
   `CREATE TABLE IF NOT EXISTS lake.lease (
     id text PRIMARY KEY,
     purpose text NOT NULL,
     since timestamptz NOT NULL,
     renewed_at timestamptz NOT NULL)`
+]
+
+/**
+ * Statements that lock their table even where they find nothing to do: each process that starts would wait for the commits under way, and keep the next ones
+ * waiting. So they are run only where what they make is not there.
+ */
+const lockingStatements = [
+  {
+    isThere: "to_regclass('lake.unreferenced_file_since') IS NOT NULL",
+    statement: "CREATE INDEX IF NOT EXISTS unreferenced_file_since ON lake.unreferenced_file (since)"
+  },
+  {
+    // Catalogs of the first layout had no type of entry.
+    isThere: "EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'iceberg_tables'::regclass AND attname = 'iceberg_type' AND NOT attisdropped)",
+    statement: "ALTER TABLE iceberg_tables ADD COLUMN IF NOT EXISTS iceberg_type varchar(5)"
+  }
 ]
 
 const catalogError = (operation: string, error: SqlError, outcome = faultOf(error).outcome): CatalogError => {
@@ -105,8 +120,10 @@ export const migrate: Effect.Effect<void, CatalogError, SqlClient> = Effect.flat
   Effect.gen(function*() {
     yield* sql`SELECT pg_advisory_xact_lock(${migrationLock})`
     for (const statement of statements) yield* sql.unsafe(statement)
-    // Catalogs of the first layout had no type of entry.
-    yield* sql`ALTER TABLE iceberg_tables ADD COLUMN IF NOT EXISTS iceberg_type varchar(5)`
+    for (const { isThere, statement } of lockingStatements) {
+      const [found] = yield* sql.unsafe<{ readonly there: boolean }>(`SELECT ${isThere} AS there`)
+      if (found?.there !== true) yield* sql.unsafe(statement)
+    }
   }).pipe(transaction(sql, "migrate"))).pipe(Effect.withSpan("PostgresCatalog.migrate"))
 
 const isTable = `(iceberg_type = 'TABLE' OR iceberg_type IS NULL)`

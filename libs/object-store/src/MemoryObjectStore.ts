@@ -52,7 +52,11 @@ export const make = Effect.sync((): ObjectStore["Type"] => {
 
   return {
     location: (key) => (key === "" ? root.slice(0, -1) : root + key),
-    keyOf: (location) => (location.startsWith(root) ? location.slice(root.length) : undefined),
+    keyOf: (location) => {
+      if (!location.startsWith(root)) return undefined
+      const key = location.slice(root.length)
+      return keyFault(key) === undefined ? key : undefined
+    },
     get: Effect.fn("MemoryObjectStore.get")((key: string) => Effect.map(find("get", key), (held) => held.body.slice())),
     range: Effect.fn("MemoryObjectStore.range")((key: string, start: number, end: number) =>
       Effect.map(find("range", key), (held) => held.body.slice(start, Math.max(start, end)))

@@ -158,6 +158,8 @@ export const objectStoreContract = (name: string, layer: Layer.Layer<ObjectStore
       expect(store.location(key)).toBe(`${store.location("")}/${key}`)
       expect(store.keyOf(`${store.location("")}-other/x`)).toBeUndefined()
       expect(store.keyOf("s3://lakehouse/x")).toBeUndefined()
+      // No key ends in a slash: who asks for the folder of many asks without.
+      expect(store.keyOf(`${store.location("bronze")}/`)).toBeUndefined()
     }))
   })
 }

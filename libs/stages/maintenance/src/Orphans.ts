@@ -65,12 +65,12 @@ export interface Found {
 /** Files below the table that it does not name and that were written `olderThan` ago or before. Changes nothing. */
 export const find = Effect.fn("Orphans.find")(function*(table: Table, olderThan: Duration.Duration) {
   const store = yield* ObjectStore
-  const prefix = store.keyOf(`${table.metadata.location}/`)
+  const folder = store.keyOf(table.metadata.location.replace(/\/+$/, ""))
   // A table elsewhere is not ours to tidy.
-  if (prefix === undefined) return { locations: [], bytes: 0 } satisfies Found
+  if (folder === undefined) return { locations: [], bytes: 0 } satisfies Found
   const known = yield* named(table)
   const before = (yield* Clock.currentTimeMillis) - Duration.toMillis(olderThan)
-  return yield* store.list(prefix).pipe(
+  return yield* store.list(`${folder}/`).pipe(
     Stream.filter(({ modifiedAtMs }) => modifiedAtMs <= before),
     Stream.map(({ key, sizeBytes }) => ({ location: store.location(key), sizeBytes })),
     Stream.filter(({ location }) => !known.has(location) && !mayBecomeCurrent(location, table.metadataLocation)),

@@ -1,6 +1,5 @@
-// The DAGs by the command line, on a lake of its own: gold by batch equals what is live, a model is one file more, and a run survives its process.
+// The DAGs by the command line, on a lake of its own: gold by batch equals what is live, and a model is one file more.
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { waitFor } from "@voltlake/testing/Condition"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
 import { TestLake } from "@voltlake/testing/TestLake"
@@ -91,30 +90,4 @@ describe("the lake's DAGs", () => {
     const backfill = await lake.run(["dag", "backfill", "--from", "2026-11-01", "--to", "2027-11-01", gold])
     expect(backfill.stderr).toContain("more than 10000 runs")
   })
-
-  it("go on where they stood after their process was killed", async () => {
-    await lake.replay([await lake.file("more.ndjson", TelemetryLines.make(SeededRandom.make(8), 600, { copies: 0, malformed: 0 }).lines.join("\n"))])
-    for (const delay of [0, 300]) {
-      const before = (await lake.json<ReadonlyArray<{ readonly id: string }>>(["dag", "runs"])).length
-      const killed = lake.launch(["dag", "trigger", "--wait", gold])
-      await waitFor("the run", async () => (await lake.json<ReadonlyArray<unknown>>(["dag", "runs"])).length > before ? true : undefined)
-      // Some time into the run, another one each time: what matters is that it does not.
-      await new Promise((resolve) => setTimeout(resolve, delay))
-      await killed.kill("SIGKILL")
-      const [left] = await lake.json<ReadonlyArray<Run>>(["dag", "runs"])
-      const next = lake.serve("orchestrator")
-      const goneOn = await waitFor("the run's end", async () => {
-        const run = await lake.json<Run>(["dag", "show", left!.id])
-        return run.state === "succeeded" ? run : undefined
-      })
-      await next.kill("SIGTERM")
-      expect(goneOn.tasks.every(({ attempts }) => attempts.filter(({ state }) => state === "succeeded").length === 1)).toBe(true)
-    }
-    const run = await trigger(gold)
-    expect(run.tasks.find(({ task }) => task === "compare_fleet_minute_metrics")?.facts).toMatchObject({ differing: 0 })
-    expect(await lake.breaches()).toEqual([])
-    const events = await lake.json<ReadonlyArray<{ readonly kind: string; readonly severity: string }>>(["events"])
-    expect(events.filter(({ severity }) => severity === "ERROR")).toEqual([])
-    expect(events.map(({ kind }) => kind)).toContain("run_succeeded")
-  }, 150_000)
 })

@@ -23,6 +23,7 @@ import * as GoldRemoval from "./GoldRemoval.ts"
 import * as LatestValues from "./LatestValues.ts"
 import * as LiveModels from "./LiveModels.ts"
 import * as LiveRows from "./LiveRows.ts"
+import type * as RowsBetween from "./RowsBetween.ts"
 import { countRanges } from "./SilverCounts.ts"
 
 export interface GoldSettings {
@@ -72,7 +73,7 @@ const stopFor = (reason: string, remedy: string) => new StageStopped({ stage: "g
 
 interface Batch {
   readonly ranges: ReadonlyArray<Progress.RangeCounts>
-  readonly latest: ReadonlyArray<string>
+  readonly latest: ReadonlyArray<RowsBetween.Slice>
   readonly models: ReadonlyArray<LiveRows.Prepared>
 }
 

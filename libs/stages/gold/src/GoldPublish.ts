@@ -59,9 +59,9 @@ const replaceDay = Effect.fnUntraced(function*(
   const within = Expression.and(Expression.test(model.time, ">=", from), Expression.test(model.time, "<", end))
   const { files } = yield* Scan.plan(metadata, { filter: within })
   const relation = yield* ReadSql.relation(currentSchema(metadata), metadata, files)
-  const texts = yield* RowsBetween.texts(connection, checked.columns, relation)
+  const slices = yield* RowsBetween.slices(connection, checked.columns, relation)
   yield* deleteDays(sql, model, day, day + 1)
-  yield* GoldTable.upsert(sql, checked, texts)
+  yield* GoldTable.upsert(sql, checked, slices)
 }, Effect.scoped)
 
 /** Brings the model's PostgreSQL table to its Iceberg table's current snapshot, in one transaction. */

@@ -63,10 +63,10 @@ const replace = Effect.fnUntraced(function*(
   { gone, kept, rows }: { readonly rows: string; readonly gone: string; readonly kept: string }
 ) {
   yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${ModelUnits.sourceRows(rows)}`)
-  const texts = yield* LiveRows.keptTexts(connection, checked, `(SELECT * FROM (${boundSql(checked.model)}) AS r WHERE ${kept})`, gold)
+  const slices = yield* LiveRows.keptSlices(connection, checked, `(SELECT * FROM (${boundSql(checked.model)}) AS r WHERE ${kept})`, gold)
   const change: Change = Effect.zipRight(
     sql.unsafe(`DELETE FROM ${GoldTable.qualified(checked.model)} AS g WHERE ${gone}`),
-    GoldTable.upsert(sql, checked, texts)
+    GoldTable.upsert(sql, checked, slices)
   )
   return change
 })

@@ -1,6 +1,6 @@
 /**
- * A model's table in PostgreSQL, `gold_<name>`: made from the model's columns, and its rows read and replaced by key and by unit. Texts are those of
- * `RowsBetween`. All of it is done in the caller's transaction.
+ * A model's table in PostgreSQL, `gold_<name>`: made from the model's columns, and its rows read and replaced by key and by unit. All of it is done in the
+ * caller's transaction.
  */
 import type { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
@@ -35,9 +35,11 @@ export const ensure = Effect.fn("GoldTable.ensure")(function*(sql: PgClient.PgCl
   const column = ({ name, type }: ModelColumn) => `${quoted(name)} ${RowsBetween.pgType(type)}${model.key.includes(name) ? " NOT NULL" : ""}`
   const documented = columns.filter(({ doc }) => doc !== "")
   const isIndexed = model.key[0] === model.time
+  // A live row is written over with each commit: with room in its page no index is touched.
+  const room = model.refresh === "live" ? " WITH (fillfactor = 70)" : ""
   yield* sql.unsafe(`
     DROP TABLE IF EXISTS ${qualified(model)};
-    CREATE TABLE ${qualified(model)} (${columns.map(column).join(", ")}, PRIMARY KEY (${model.key.map(quoted).join(", ")}));
+    CREATE TABLE ${qualified(model)} (${columns.map(column).join(", ")}, PRIMARY KEY (${model.key.map(quoted).join(", ")}))${room};
     ${isIndexed ? "" : `CREATE INDEX ON ${qualified(model)} (${quoted(model.time)});`}
     COMMENT ON TABLE ${qualified(model)} IS ${literal(model.description)};
     ${readable(table)}
@@ -50,28 +52,28 @@ const names = (columns: ReadonlyArray<string>, alias: string) => columns.map((na
 const same = (columns: ReadonlyArray<string>, a: string, b: string) => columns.map((name) => `${a}.${quoted(name)} = ${b}.${quoted(name)}`).join(" AND ")
 
 /** Puts rows in, or in the place of those of the same key. What is there already is not written again. */
-export const upsert = Effect.fn("GoldTable.upsert")(function*(sql: PgClient.PgClient, { columns, model }: CheckedModel, texts: ReadonlyArray<string>) {
+export const upsert = Effect.fn("GoldTable.upsert")(function*(sql: PgClient.PgClient, { columns, model }: CheckedModel, slices: ReadonlyArray<RowsBetween.Slice>) {
   const all = columns.map(({ name }) => name)
   const values = all.filter((name) => !model.key.includes(name))
   const change = values.length === 0
     ? "NOTHING"
     : `UPDATE SET ${values.map((name) => `${quoted(name)} = excluded.${quoted(name)}`).join(", ")}
       WHERE (${names(values, "g")}) IS DISTINCT FROM (${names(values, "excluded")})`
-  const statement = `INSERT INTO ${qualified(model)} AS g (${all.map(quoted).join(", ")}) ${RowsBetween.selectFromText(columns)}
+  const statement = `INSERT INTO ${qualified(model)} AS g (${all.map(quoted).join(", ")}) ${RowsBetween.selectFrom(columns)}
     ON CONFLICT (${model.key.map(quoted).join(", ")}) DO ${change}`
-  for (const text of texts) yield* sql.unsafe(statement, [text])
+  for (const slice of slices) yield* sql.unsafe(statement, slice)
 })
 
 /** Makes the rows of these keys (a relation in the engine) a table of the engine, as far as there are any. Only the columns named. */
 export const fetchByKey = Effect.fn("GoldTable.fetchByKey")(function*(
   { connection, sql }: { readonly sql: PgClient.PgClient; readonly connection: Connection },
   { columns, model }: CheckedModel,
-  keys: ReadonlyArray<string>,
+  keys: ReadonlyArray<RowsBetween.Slice>,
   wanted: ReadonlyArray<string>,
   target: string
 ) {
   const key = columns.filter(({ name }) => model.key.includes(name))
-  const query = `SELECT ${names(wanted, "g")} FROM (${RowsBetween.selectFromText(key)}) AS k JOIN ${qualified(model)} AS g ON ${same(model.key, "g", "k")}`
+  const query = `SELECT ${names(wanted, "g")} FROM (${RowsBetween.selectFrom(key)}) AS k JOIN ${qualified(model)} AS g ON ${same(model.key, "g", "k")}`
   yield* RowsBetween.fetch(sql, connection, columns.filter(({ name }) => wanted.includes(name)), query, target, keys)
 })
 
@@ -79,26 +81,27 @@ export const fetchByKey = Effect.fn("GoldTable.fetchByKey")(function*(
 const unitColumns = ({ columns, model }: CheckedModel): ReadonlyArray<ModelColumn> =>
   [...ownColumns(model), model.time].map((name) => columns.find((column) => column.name === name)!)
 
-/** Texts of the units in a table of the engine that has a unit's columns. */
-export const unitTexts = (connection: Connection, checked: CheckedModel, units: string) => {
+/** The units in a table of the engine that has a unit's columns. */
+export const unitSlices = (connection: Connection, checked: CheckedModel, units: string) => {
   const columns = unitColumns(checked)
   const [bucket, ...own] = unitNames(checked.model).toReversed()
   const relation = `(SELECT ${[...own.toReversed(), `make_timestamp(${bucket}) AS ${quoted(checked.model.time)}`].join(", ")} FROM ${units})`
-  return RowsBetween.texts(connection, columns, relation)
+  return RowsBetween.slices(connection, columns, relation)
 }
 
-/** Takes out what is there of these units and is not among the rows (by key); both as texts. */
+/** Takes out what is there of these units and is not among the rows (by key). */
 export const deleteVanished = Effect.fn("GoldTable.deleteVanished")(function*(
   sql: PgClient.PgClient,
   checked: CheckedModel,
-  units: ReadonlyArray<string>,
-  rows: ReadonlyArray<string>
+  units: ReadonlyArray<RowsBetween.Slice>,
+  rows: ReadonlyArray<RowsBetween.Slice>
 ) {
   const { columns, model } = checked
   const unit = unitColumns(checked)
-  const all = `[${rows.map((text) => text.slice(1, -1)).filter((text) => text.trim() !== "").join(",")}]`
-  const statement = `DELETE FROM ${qualified(model)} AS g USING (${RowsBetween.selectFromText(unit)}) AS u
+  const key = columns.filter(({ name }) => model.key.includes(name))
+  const keys = RowsBetween.joined(columns, rows).filter((_, index) => key.includes(columns[index]!))
+  const statement = `DELETE FROM ${qualified(model)} AS g USING (${RowsBetween.selectFrom(unit)}) AS u
     WHERE ${same(unit.map(({ name }) => name), "g", "u")}
-      AND NOT EXISTS (SELECT 1 FROM (${RowsBetween.selectFromText(columns, 2)}) AS r WHERE ${same(model.key, "g", "r")})`
-  for (const text of units) yield* sql.unsafe(statement, [text, all])
+      AND NOT EXISTS (SELECT 1 FROM (${RowsBetween.selectFrom(key, 1 + unit.length)}) AS r WHERE ${same(model.key, "g", "r")})`
+  for (const slice of units) yield* sql.unsafe(statement, [...slice, ...keys])
 })

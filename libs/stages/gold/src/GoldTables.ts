@@ -84,6 +84,9 @@ ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet DROP EXPR
 ALTER TABLE lake.gold_progress ADD COLUMN minutes_from integer;
 COMMENT ON COLUMN lake.gold_progress.minutes_from IS 'The first day (since 1970) of which tables of minutes have rows here; none: all days';
 ALTER TABLE lake.gold_model_state ALTER COLUMN table_uuid DROP NOT NULL, ADD COLUMN live text;
+-- Rows are written over and over: a page with room takes the new version beside the old, and no index is touched.
+ALTER TABLE vehicle_signal_latest SET (fillfactor = 50);
+ALTER TABLE gold_vehicle_minute_metrics SET (fillfactor = 70);
 COMMENT ON COLUMN lake.gold_model_state.live IS 'The hash of the model whose rows gold_<name> has up to gold''s position, moved by each commit of it';
 `
 

@@ -3,9 +3,8 @@ import type { SqlClient } from "@effect/sql"
 import { Effect } from "effect"
 import { signals } from "@voltlake/domain/TelemetryEvent"
 import type { Connection } from "@voltlake/query-engine/QueryEngine"
-
-/** Rows sent in one statement. */
-const rowsPerText = 20_000
+import type { ModelColumn } from "./ModelCheck.ts"
+import * as RowsBetween from "./RowsBetween.ts"
 
 const latestOf = (signal: string) =>
   `SELECT vehicle_id, '${signal}' AS signal, unnest(arg_max(
@@ -22,24 +21,27 @@ const latest = (relation: string): string =>
     SELECT * FROM ${relation} JOIN newest USING (vehicle_id) WHERE ${signals.map(({ name }) => `event_ts = newest_${name}`).join(" OR ")}
   ) ${signals.map(({ name }) => latestOf(name)).join(" UNION ALL ")}`
 
-const columns = ["vehicle_id", "signal", "value", "event_us", "topic", "partition", "offset"]
+const columns: ReadonlyArray<ModelColumn> = ([
+  ["vehicle_id", "text"],
+  ["signal", "text"],
+  ["value", "double"],
+  ["event_us", "bigint"],
+  ["topic", "text"],
+  ["partition", "integer"],
+  ["offset", "bigint"]
+] as const).map(([name, type]) => ({ name, type, doc: "" }))
 
-/** Texts of the latest values that a relation of silver's rows has. */
-export const reduce = (connection: Connection, relation: string) =>
-  connection.rows(`SELECT json_group_array(json_object(${columns.map((name) => `'${name}', "${name}"`).join(", ")}))::VARCHAR AS texts
-    FROM (SELECT *, (row_number() OVER () - 1) // ${rowsPerText} AS slice FROM (${latest(relation)})) GROUP BY slice`).pipe(
-      Effect.map((rows) => rows.map((row) => String(row["texts"])))
-    )
+/** The latest values that a relation of silver's rows has. */
+export const reduce = (connection: Connection, relation: string) => RowsBetween.slices(connection, columns, `(${latest(relation)})`)
 
 const mergeSql = `
 INSERT INTO vehicle_signal_latest AS g (vehicle_id, signal, value, event_ts, topic, partition, "offset")
 SELECT p.vehicle_id, p.signal, p.value, timestamptz 'epoch' + p.event_us * interval '1 microsecond', p.topic, p.partition, p."offset"
-FROM json_to_recordset($1::json) AS p(vehicle_id text, signal text, value double precision, event_us bigint, topic text, partition integer,
-  "offset" bigint)
+FROM (${RowsBetween.selectFrom(columns)}) AS p
 ON CONFLICT (vehicle_id, signal) DO UPDATE SET
   value = excluded.value, event_ts = excluded.event_ts, topic = excluded.topic, partition = excluded.partition, "offset" = excluded."offset"
 WHERE (excluded.event_ts, excluded.topic, excluded.partition, excluded."offset") > (g.event_ts, g.topic, g.partition, g."offset")`
 
 /** In the caller's transaction. */
-export const merge = (sql: SqlClient.SqlClient, texts: ReadonlyArray<string>) =>
-  Effect.forEach(texts, (text) => sql.unsafe(mergeSql, [text]), { discard: true })
+export const merge = (sql: SqlClient.SqlClient, slices: ReadonlyArray<RowsBetween.Slice>) =>
+  Effect.forEach(slices, (slice) => sql.unsafe(mergeSql, slice), { discard: true })

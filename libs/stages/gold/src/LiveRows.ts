@@ -34,12 +34,12 @@ const rows = "gold_live_rows"
 
 const of = "live"
 
-/** Of rows in a relation those that PostgreSQL keeps, as texts. */
-export const keptTexts = (connection: Connection, { columns, model }: CheckedModel, relation: string, { minutesFrom }: Pick<GoldProgress, "minutesFrom">) => {
+/** Of rows in a relation those that PostgreSQL keeps. */
+export const keptSlices = (connection: Connection, { columns, model }: CheckedModel, relation: string, { minutesFrom }: Pick<GoldProgress, "minutesFrom">) => {
   const isKept = model.grain === "minute" && minutesFrom !== undefined
     ? ` WHERE epoch_us(${quoted(model.time)}) >= ${BigInt(minutesFrom) * ModelUnits.dayLength}`
     : ""
-  return RowsBetween.texts(connection, columns, `(SELECT * FROM ${relation}${isKept})`)
+  return RowsBetween.slices(connection, columns, `(SELECT * FROM ${relation}${isKept})`)
 }
 
 const failing = ({ model }: CheckedModel) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -53,14 +53,14 @@ const applyMerged = Effect.fnUntraced(function*(
   connection: Connection,
   { checked, plan }: LiveModel,
   partial: string,
-  keys: ReadonlyArray<string>,
+  keys: ReadonlyArray<RowsBetween.Slice>,
   gold: GoldProgress
 ) {
   if (plan.kind !== "merge") return
   yield* GoldTable.fetchByKey({ sql, connection }, checked, keys, plan.merged, there)
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${rows} AS ${plan.rowsOf(there, partial)}`)
   yield* RowCheck.check(connection, checked, rows, of)
-  yield* GoldTable.upsert(sql, checked, yield* keptTexts(connection, checked, rows, gold))
+  yield* GoldTable.upsert(sql, checked, yield* keptSlices(connection, checked, rows, gold))
 })
 
 /** `batch`: a relation of silver's new rows. `index` tells apart what several models have in the engine. */
@@ -78,7 +78,7 @@ export const prepare = Effect.fn("LiveRows.prepare")(function*(
     const partial = `gold_live_partial_${index}`
     yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${ModelUnits.sourceRows(batch)}`)
     yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${partial} AS ${boundSql(model)}`)
-    const keys = yield* RowsBetween.texts(connection, columns.filter(({ name }) => model.key.includes(name)), partial)
+    const keys = yield* RowsBetween.slices(connection, columns.filter(({ name }) => model.key.includes(name)), partial)
     return { apply: (sql) => failing(checked)(applyMerged(sql, connection, live, partial, keys, gold)) } satisfies Prepared
   }
   yield* ModelUnits.begin(connection, model)
@@ -91,8 +91,8 @@ export const prepare = Effect.fn("LiveRows.prepare")(function*(
 export const unitsAnew = Effect.fn("LiveRows.unitsAnew")(function*(connection: Connection, checked: CheckedModel, silver: UnitRows.SilverBelow, gold: GoldProgress) {
   yield* UnitRows.compute(connection, checked, silver, rows)
   yield* RowCheck.check(connection, checked, rows, of)
-  const units = yield* GoldTable.unitTexts(connection, checked, ModelUnits.unitsTable)
-  const texts = yield* keptTexts(connection, checked, rows, gold)
+  const units = yield* GoldTable.unitSlices(connection, checked, ModelUnits.unitsTable)
+  const slices = yield* keptSlices(connection, checked, rows, gold)
   return (sql: PgClient.PgClient) =>
-    Effect.zipRight(GoldTable.deleteVanished(sql, checked, units, texts), GoldTable.upsert(sql, checked, texts))
+    Effect.zipRight(GoldTable.deleteVanished(sql, checked, units, slices), GoldTable.upsert(sql, checked, slices))
 })

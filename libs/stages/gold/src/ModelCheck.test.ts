@@ -73,6 +73,7 @@ describe("a gold model", () => {
     ["that averages", header() + withColumn("avg(speed_mph)"), "divide an exact sum by a count"],
     ["that sums doubles", header() + withColumn("sum(speed_mph)"), "write sum(CAST(speed_mph AS DECIMAL(38, 6)))"],
     ["that sums doubles, less directly", header() + withColumn("sum(CASE WHEN true THEN abs(speed_mph) + 1 END)"), "depends on the order of rows"],
+    ["that sums doubles that are written so", header() + withColumn("sum(CASE WHEN true THEN 5.05e1 END)"), "depends on the order of rows"],
     ["that sums quotients", header() + withColumn("sum(event_us / 2)"), "(event_us / 2) is a double"],
     ["whose time is no timestamp", header().replaceAll("day_ts", "n") + good, "its time n is no timestamp"],
     ["with a double in its key", header({ key: "x, day_ts" }) + withColumn("max(speed_mph)"), "is a double"],

@@ -81,8 +81,18 @@ export const sourcesOf = (from: unknown): ReadonlyArray<Node> => {
 export const tableName = (from: Node): string =>
   [from["catalog_name"], from["schema_name"], from["table_name"]].filter((part) => part !== "" && part !== undefined).map(lower).join(".")
 
-/** A double without a fraction, which JavaScript would write as a whole number and the engine then not take. */
-const double = (value: number) => `double ${value.toExponential()}`
+const isDouble = (node: Node) =>
+  node["class"] === "CONSTANT" && isNode(node["value"]) && isNode(node["value"]["type"]) && node["value"]["type"]["id"] === "DOUBLE" && typeof node["value"]["value"] === "number"
+
+/** The engine would write a double as digits, and read these as a DECIMAL. */
+const castDouble = ({ alias, type, value }: Node): Node => ({
+  class: "CAST",
+  type: "OPERATOR_CAST",
+  alias: alias ?? "",
+  child: { class: "CONSTANT", type, alias: "", value: { type: { id: "VARCHAR", type_info: null }, is_null: false, value: (value as Node)["value"]!.toString() } },
+  cast_type: { id: "DOUBLE", type_info: null },
+  try_cast: false
+})
 
 /**
  * The tree of one SELECT as a statement that the engine turns into text again (`json_deserialize_sql`). Places are left out, and whole numbers that
@@ -92,13 +102,12 @@ export const serialized = (statement: Node): string => {
   const plain = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(plain)
     if (isNode(value)) {
-      const isDouble = isNode(value["type"]) && (value["type"]["id"] === "DOUBLE" || value["type"]["id"] === "FLOAT") && typeof value["value"] === "number"
-      const entries = Object.entries(value).filter(([key]) => key !== "query_location").map(([key, one]) => [key, plain(one)])
-      return { ...Object.fromEntries(entries), ...(isDouble ? { value: double(value["value"] as number) } : {}) }
+      if (isDouble(value)) return castDouble(value)
+      return Object.fromEntries(Object.entries(value).filter(([key]) => key !== "query_location").map(([key, one]) => [key, plain(one)]))
     }
     return typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) ? Math.sign(value) * Number.MAX_SAFE_INTEGER : value
   }
-  return JSON.stringify({ error: false, statements: [{ node: plain(statement), named_param_map: [] }] }).replaceAll(/"double (-?[\d.]+e[+-]\d+)"/g, "$1")
+  return JSON.stringify({ error: false, statements: [{ node: plain(statement), named_param_map: [] }] })
 }
 
 /** What an expression says, whatever it is called, wherever it stands, and from whichever table its columns are named. */

@@ -1,15 +1,21 @@
 /** Gold by batch on Spark is gold by batch, to the last digit: both engines compute each model over the same lake, whatever came to it in between. */
 import { describe, expect, layer } from "@effect/vitest"
-import { Effect, Either, Option } from "effect"
+import { Chunk, Effect, Either, Fiber, Option, Redacted, Scope, Stream } from "effect"
+import { execFileSync } from "node:child_process"
+import { once } from "node:events"
+import { type AddressInfo, createServer } from "node:net"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import type { GoldModel } from "@voltlake/domain/GoldModel"
 import { telemetryClean } from "@voltlake/domain/Tables"
-import { BatchEngine, type Engine } from "@voltlake/gold/BatchEngine"
+import { BatchEngine, duckDb, type Engine } from "@voltlake/gold/BatchEngine"
+import type { Run } from "@voltlake/gold/BatchWork"
 import * as GoldBatch from "@voltlake/gold/GoldBatch"
 import * as ModelCheck from "@voltlake/gold/ModelCheck"
 import * as ModelTable from "@voltlake/gold/ModelTable"
 import * as SparkBatch from "@voltlake/gold/SparkBatch"
+import * as SparkStaging from "@voltlake/gold/SparkStaging"
+import type { SparkSettings } from "@voltlake/gold/SparkSettings"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
@@ -18,13 +24,16 @@ import { currentSchema } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
 import * as DayRetention from "@voltlake/maintenance/DayRetention"
 import * as Forget from "@voltlake/maintenance/Forget"
+import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { waitFor } from "@voltlake/testing/Condition"
 import * as ModelFiles from "@voltlake/testing/ModelFiles"
 import * as SeededRandom from "@voltlake/testing/SeededRandom"
 import * as StageLake from "@voltlake/testing/StageLake"
 import * as TelemetryLines from "@voltlake/testing/TelemetryLines"
 import * as Installed from "./Installed.ts"
 import * as SparkLake from "./SparkLake.ts"
+import * as SparkModels from "./SparkModels.ts"
 
 const installed = await Installed.install("spark")
 
@@ -54,11 +63,16 @@ const recomputed = (model: GoldModel) =>
     return (yield* connection.table(`SELECT * FROM (${ModelCheck.boundSql(model)}) ORDER BY ${order(model)}`)).rows
   }))
 
-/** Brings the model's table to silver by Spark. What is told of the engine may be another. */
-const build = (model: GoldModel, changed: (engine: Engine) => Engine = (engine) => engine) =>
-  Effect.flatMap(SparkLake.Spark, (settings) =>
+interface Changed {
+  readonly settings?: Partial<SparkSettings>
+  readonly engine?: (engine: Engine) => Engine
+}
+
+/** Brings the model's table to silver by Spark. */
+const build = (model: GoldModel, { engine: changed = (engine) => engine, settings = {} }: Changed = {}) =>
+  Effect.flatMap(SparkLake.Spark, (known) =>
     inProcess(Effect.gen(function*() {
-      const engine = changed(yield* SparkBatch.make(settings))
+      const engine = changed(yield* SparkBatch.make({ ...known, ...settings }))
       return yield* GoldBatch.build(yield* ModelFiles.checked(model)).pipe(Effect.provideService(BatchEngine, engine))
     })))
 
@@ -78,6 +92,15 @@ const expectAlike = (model: GoldModel, kind: GoldBatch.Built["kind"]) =>
   })
 
 const expectAllAlike = (kind: GoldBatch.Built["kind"]) => Effect.forEach(ModelFiles.all, (model) => expectAlike(model, kind), { discard: true })
+
+/** At which nobody listens. */
+const freePort = Effect.promise(async () => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+})
 
 const someLines = (seed: number) => TelemetryLines.make(SeededRandom.make(seed), 150, { copies: 0.2, malformed: 0.05 }).lines
 
@@ -112,7 +135,91 @@ describe.skipIf(Either.isLeft(installed))("gold by batch on Spark", () =>
         yield* inProcess(DayRetention.run({ bronzeDays: Option.none(), silverDays: Option.some(kept) }, false))
         yield* expectAllAlike("touched")
         yield* inProcess(Forget.run({ vehicleId: "night-3", dropReferences: false, dryRun: false }))
-        yield* expectAllAlike("full")
+        yield* expectAlike(ModelFiles.named("vehicle_day"), "full")
         for (const model of ModelFiles.all) expect((yield* tableOf(model)).metadata.location).not.toContain("staged")
       }), 200_000)
+
+    it.effect("means by each function, window, set and join what DuckDB means", () =>
+      Effect.gen(function*() {
+        const odd = [-0.5, 0.5, 49.5, 50, 50.5, 999999.9999995].map((odometer, index) =>
+          event({ id: `${index} \u00e9\\\u{1f697}'`, vehicle: `v\u00e9 \u00df\\${index % 2}`, odometer: Math.abs(odometer), speed: index * 1.1, battery: index === 2 ? null : 50 }))
+        yield* send(0, [...odd, ...nightly(5)])
+        yield* fillSilver
+        for (const model of [SparkModels.each, SparkModels.windows, SparkModels.relations]) yield* expectAlike(model, "full")
+      }), 120_000)
+
+    it.effect("leaves the table as it was where rows are not as the model says, or Spark cannot compute them, and names the model", () =>
+      Effect.gen(function*() {
+        yield* send(0, [event({ id: "x" }), event({ id: "y" })])
+        yield* fillSilver
+        for (const [model, reason] of SparkModels.broken) {
+          const refused = yield* Effect.flip(build(model))
+          expect(refused.message, model.name).toMatch(new RegExp(`^gold model ${model.name}: ${reason.source}.*\\. Its table stays as it was\\.$`, "s"))
+          expect(yield* held(model)).toEqual([])
+        }
+        expect(yield* left).toEqual([])
+        // Of what was written and not committed nothing stays.
+        const { metadata } = yield* tableOf(SparkModels.broken[0]![0])
+        const store = yield* ObjectStore
+        const files = yield* Stream.runCollect(store.list(`${store.keyOf(metadata.location)!}/staged/`))
+        expect(Chunk.toReadonlyArray(files).filter(({ key }) => key.endsWith(".parquet"))).toEqual([])
+      }), 60_000)
+
+    it.effect("gives a run up that another one overtook", () =>
+      Effect.gen(function*() {
+        const model = ModelFiles.named("vehicle_day")
+        yield* send(0, [event({ id: "one more" })])
+        yield* fillSilver
+        const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof ModelFiles.build>>>()
+        const other = Effect.orDie(Effect.asVoid(ModelFiles.build(model).pipe(Effect.provide(context), Effect.provideService(BatchEngine, duckDb))))
+        const overtaken = (engine: Engine): Engine => ({ ...engine, compute: (run, wanted) => Effect.tap(engine.compute(run, wanted), () => other) })
+        expect(yield* Effect.flip(build(model, { engine: overtaken }))).toMatchObject({ _tag: "BatchSuperseded" })
+        expect(yield* build(model)).toMatchObject({ kind: "unchanged" })
+        expect(yield* held(model)).toEqual(yield* recomputed(model))
+        expect(yield* left).toEqual([])
+      }), 60_000)
+
+    it.effect("says what is wrong with its settings, and what to do", () =>
+      Effect.gen(function*() {
+        const model = ModelFiles.named("vehicle_day")
+        yield* send(0, [event({ id: "and one more" })])
+        yield* fillSilver
+        const { catalogUri } = yield* SparkLake.Spark
+        const failing = yield* SparkLake.program("fails", "echo 'Exception in thread \"main\": the cluster is away' >&2; exit 7")
+        const cases: ReadonlyArray<readonly [Partial<SparkSettings>, said: RegExp]> = [
+          [{ submit: "/nowhere/spark-submit" }, /^gold model vehicle_day: Spark cannot be started by SPARK_SUBMIT=\/nowhere\/spark-submit: .*name its spark-submit by/],
+          [{ submit: failing }, /^gold model vehicle_day: Spark \(.*\/fails\) ended with 7: Exception in thread "main": the cluster is away\./],
+          [{ catalogUri: `http://127.0.0.1:${yield* freePort}/catalog` }, /^the REST catalog at SPARK_CATALOG_URI=http:\/\/127.0.0.1:\d+\/catalog cannot be used: .*ECONNREFUSED.*console running/],
+          [{ catalogUri: catalogUri.replace("/catalog", "") }, /does not end in \/catalog/],
+          [{ catalogToken: Option.some(Redacted.make(SparkLake.readToken)) }, /SPARK_CATALOG_TOKEN does not let that token write.*CATALOG_WRITE_TOKEN/],
+          [{ catalogToken: Option.none() }, /SPARK_CATALOG_TOKEN is not given/]
+        ]
+        for (const [settings, said] of cases) expect((yield* Effect.flip(build(model, { settings }))).message).toMatch(said)
+        expect(yield* left).toEqual([])
+      }), 60_000)
+
+    it.effect("ends a job of Spark's own with all of its processes, and what that left hinders no other", () =>
+      Effect.gen(function*() {
+        const model = ModelFiles.named("vehicle_day")
+        yield* send(0, nightly(9))
+        yield* fillSilver
+        const submit = yield* SparkLake.realSubmit(Either.getOrThrow(installed))
+        const running = () => execFileSync("ps", ["-eo", "args"], { encoding: "utf8" }).split("\n").filter((line) => /gold_batch\.py .*voltlake-spark-/.test(line))
+        const job = yield* Effect.fork(build(model, { settings: { submit } }))
+        yield* Effect.promise(() => waitFor("Spark and its script to run", () => running().some((line) => line.includes("python")) || undefined))
+        yield* Fiber.interrupt(job)
+        expect(running()).toEqual([])
+        expect(yield* left).toEqual([])
+        // As a process that is killed leaves it: nobody closes what it began.
+        const killed = yield* Scope.make()
+        yield* inProcess(Effect.gen(function*() {
+          const [silver, table] = [yield* LakeTables.load(telemetryClean), yield* (yield* Tables).load(ModelTable.identifier(model))]
+          const run = { checked: { model, columns: [] }, commitId: yield* StageLake.newCommitId, silver, table } as unknown as Run
+          yield* Scope.extend(SparkStaging.make(run), killed)
+        }))
+        expect(yield* left).toHaveLength(2)
+        expect((yield* build(model, { settings: { submit } })).kind).not.toBe("unchanged")
+        expect(yield* held(model)).toEqual(yield* recomputed(model))
+        expect(yield* left).toEqual([])
+      }), 120_000)
   }))

@@ -5,9 +5,9 @@
 import { HttpRouter, HttpServer } from "@effect/platform"
 import { NodeContext, NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer, Option, Redacted } from "effect"
-import { chmodSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import * as MemoryEventLog from "@voltlake/event-log/MemoryEventLog"
 import type * as SparkSettings from "@voltlake/gold/SparkSettings"
 import * as MemoryCatalog from "@voltlake/iceberg/MemoryCatalog"
@@ -60,6 +60,29 @@ const spark = ({ env, interpreter }: Program) =>
     yield* Engine.start("spark_batch", { interpreter, env }, { script, socket })
     const submit = yield* program("submit", `exec ${interpreter} ${join(moduleFolder, "voltlake_interop/spark_submit.py")} ${socket} "$@"`)
     return Spark.of({ submit, catalogUri: yield* served, catalogToken: Option.some(Redacted.make(writeToken)) })
+  })
+
+/** Spark as it is installed by others: by its own `spark-submit`, with what it needs in its own settings. */
+export const realSubmit = ({ env, interpreter }: Program) =>
+  Effect.gen(function*() {
+    const libraries = join(dirname(dirname(interpreter)), "lib")
+    const home = join(libraries, readdirSync(libraries).find((name) => name.startsWith("python3"))!, "site-packages", "pyspark")
+    const conf = join(yield* StageLake.Folder, "conf")
+    mkdirSync(conf)
+    const jars = readdirSync(env["SPARK_JARS"]!).filter((name) => name.startsWith("iceberg-")).map((name) => join(env["SPARK_JARS"]!, name))
+    const settings = {
+      "spark.master": "local[2]",
+      "spark.jars": jars.join(","),
+      "spark.driver.memory": "1g",
+      // Compiled quickly and not well: it runs once.
+      "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+      "spark.driver.bindAddress": "127.0.0.1",
+      "spark.driver.host": "127.0.0.1",
+      "spark.sql.shuffle.partitions": "2",
+      "spark.ui.enabled": "false"
+    }
+    writeFileSync(join(conf, "spark-defaults.conf"), Object.entries(settings).map((pair) => pair.join(" ")).join("\n"))
+    return yield* program("spark-submit", `export SPARK_HOME=${home} SPARK_CONF_DIR=${conf} PYSPARK_PYTHON=${interpreter}\nexec ${home}/bin/spark-submit "$@"`)
   })
 
 /** For a test file. */

@@ -30,6 +30,7 @@ def open_session():
     settings = {
         "spark.jars": ",".join(sorted(glob.glob(os.path.join(os.environ["SPARK_JARS"], "*.jar")))),
         "spark.sql.shuffle.partitions": "2",
+        "spark.sql.adaptive.enabled": "false",
         "spark.sql.warehouse.dir": tempfile.gettempdir(),
         "spark.driver.memory": "1g",
         # Many statements over few rows: compiling them would take longer than running them.

@@ -24,6 +24,6 @@ export interface Engine {
   readonly compute: (run: Run, wanted: Wanted) => Effect.Effect<Computed, ComputeError, Needs>
 }
 
-const duckDb: Engine = { name: "duckdb", isByDay: false, compute: DuckDbBatch.compute }
+export const duckDb: Engine = { name: "duckdb", isByDay: false, compute: DuckDbBatch.compute }
 
 export class BatchEngine extends Context.Reference<BatchEngine>()("@voltlake/gold/BatchEngine", { defaultValue: () => duckDb }) {}

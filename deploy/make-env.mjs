@@ -34,6 +34,7 @@ const settings = () => [
   ["SUPERSET_PORT", "8088", ""],
   ["PROMETHEUS_PORT", "9090", ""],
   ["GRAFANA_PORT", "3000", ""],
+  ["ORCHESTRATORS", "1", "0 with the profile spark, whose orchestrator computes gold by Spark"],
   ["SIMULATOR_VEHICLES", "25", "profile demo"],
   ["SIMULATOR_EVENTS_PER_SECOND", "25", ""]
 ]

@@ -155,6 +155,32 @@ describe.skipIf(Either.isLeft(found))("docker-compose.yml", () => {
     }
   })
 
+  it("has an orchestrator with Spark by a profile, and lets the other one be left out", async () => {
+    const [plain, spark] = ["orchestrator", "orchestrator-spark"].map((name) => project.services[name]!) as [ComposeProject.Service, ComposeProject.Service]
+    expect(spark).toMatchObject({ profiles: ["spark"], command: plain.command!, user: plain.user!, read_only: true })
+    const { BATCH_ENGINE, SPARK_CATALOG_TOKEN, SPARK_CATALOG_URI, ...alike } = spark.environment!
+    expect(alike).toEqual(plain.environment)
+    expect({ BATCH_ENGINE, SPARK_CATALOG_TOKEN }).toEqual({ BATCH_ENGINE: "spark", SPARK_CATALOG_TOKEN: "" })
+    expect(SPARK_CATALOG_URI).toBe(`http://console:${project.services["console"]!.environment!["VOLTLAKE_PORT"]}/catalog`)
+    const known = text("docs/CONFIG.md")
+    for (const key of ["BATCH_ENGINE", "SPARK_CATALOG_TOKEN", "SPARK_CATALOG_URI"]) expect(known).toContain(`| \`${key}\` |`)
+    const token = "writes-0123456789"
+    const alone = await Effect.runPromise(ComposeProject.load([main], { ...env, ORCHESTRATORS: "0", CATALOG_WRITE_TOKEN: token }))
+    expect(alone.services["orchestrator"]?.deploy?.replicas).toBe(0)
+    expect(alone.services["orchestrator-spark"]?.environment?.["SPARK_CATALOG_TOKEN"]).toBe(token)
+    expect(plain.deploy?.replicas).toBe(1)
+  })
+
+  it("gives Spark and its jars the versions that the tests run against", () => {
+    const [image, jars, settings] = ["deploy/spark/Dockerfile", "deploy/spark/pom.xml", "deploy/spark/spark-defaults.conf"].map(text)
+    const installed = text("tools/interop/src/Installed.ts")
+    expect(image).toContain(`pyspark==${/pysparkVersion = "(.*)"/.exec(installed)?.[1]}`)
+    const [, runtime, version] = /"org\.apache\.iceberg", "(.*)", "(.*)"/.exec(installed)!
+    expect(Array.from(jars!.matchAll(/<version>(.*)<\/version>/g), ([, one]) => one).slice(1)).toEqual([version, version])
+    expect(jars).toContain(`<artifactId>${runtime}</artifactId>`)
+    for (const jar of [runtime, "iceberg-aws-bundle"]) expect(settings).toContain(`/opt/spark/iceberg/${jar}-${version}.jar`)
+  })
+
   it("can be scaled where stages can", () => {
     for (const name of ["bronze", "silver", "gold"]) {
       expect(project.services[name]?.container_name).toBeUndefined()

@@ -29,7 +29,7 @@ export interface Service {
   readonly stop_grace_period?: string
   readonly healthcheck?: { readonly test?: ReadonlyArray<string>; readonly disable?: boolean }
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>
-  readonly deploy?: { readonly resources?: { readonly limits?: { readonly memory?: string } } }
+  readonly deploy?: { readonly replicas?: number; readonly resources?: { readonly limits?: { readonly memory?: string } } }
 }
 
 export interface Project {

@@ -67,11 +67,21 @@ const replaceDays = Effect.fn("DuckDbBatch.replaceDays")(function*(run: Run, spa
   const time = (alias: string) => `epoch_us(${alias}.${quoted(model.time)})`
   const within = (from: bigint, end: bigint) => `${time("r")} >= ${from} AND ${time("r")} < ${end}`
   yield* bindSource(run, span, isFull)
-  // Where the source is bounded already, asking each of its rows once more for the model's time costs more than the few rows that it would spare.
+  // Rows of whole days that matter for no other are those days' own. Asking for that, here or of each row of silver, would cost more than all the rest.
+  const isOwn = isFull && model.lookback === 0n
   const once = model.lookback === 0n ? "MATERIALIZED" : "NOT MATERIALIZED"
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS WITH gold_computed AS ${once} (${boundSql(model)})
-    SELECT * FROM gold_computed AS r WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${resultTable} AS ${
+    isOwn
+      ? boundSql(model)
+      : `WITH gold_computed AS ${once} (${boundSql(model)}) SELECT * FROM gold_computed AS r
+        WHERE r.${quoted(model.time)} IS NULL OR (${within(fromUs, endUs)}${isFull ? "" : ` AND ${ModelUnits.isTouched(model, "r")}`})`
+  }`)
   const rows = yield* RowCheck.check(connection, run.checked, resultTable, datesOf(span.days))
+  const [astray] = isOwn ? yield* connection.rows(`SELECT count(*) AS n FROM ${resultTable} AS r WHERE NOT (${within(fromUs, endUs)})`) : []
+  if (astray !== undefined && astray["n"] !== 0n) {
+    const reason = `${astray["n"]} rows have a ${model.time} of another day than the rows of silver that they were computed from (${datesOf(span.days)})`
+    return yield* new RowCheck.ModelBroken({ model: model.name, reason })
+  }
   const { files } = yield* Scan.plan(metadata, { filter: between(model.time, fromUs, endUs) })
   const names = columns.map(({ name }) => quoted(name)).join(", ")
   const kept = isFull

@@ -96,6 +96,12 @@ const merge = Effect.fnUntraced(function*(
   }))
 })
 
+/**
+ * So many batches behind, a model whose units are computed anew would have each batch read the units' days once more: the batch that builds its table reads
+ * them once.
+ */
+const behindMax = 10n
+
 /** The new rows, in the engine. */
 const batchTable = "gold_batch"
 
@@ -113,6 +119,8 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
   const held = yield* Ref.make<ReadonlyArray<string>>([])
   const connection = yield* engine.connect
   const readModels = yield* LiveModels.reader
+  /** Models, by hash, that this process does not begin by itself: the batch fills them. */
+  const aside = new Set<string>()
   yield* LakeTables.ensure(telemetryClean)
 
   /** The models that are live now. Those that come with a gold that has read nothing are so from its beginning. */
@@ -120,8 +128,9 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     const found = yield* readModels
     const hashes = new Map(found.map(({ checked, hash }) => [checked.model.name, hash]))
     let states = yield* LiveModels.states(sql)
-    if (gold.progress.size === 0 && found.some(({ checked, hash }) => states.get(checked.model.name) !== hash)) {
-      yield* LiveModels.beginAll(sql, found)
+    const begun = gold.progress.size > 0 ? [] : found.filter(({ hash }) => !aside.has(hash))
+    if (begun.some(({ checked, hash }) => states.get(checked.model.name) !== hash)) {
+      yield* LiveModels.beginAll(sql, begun)
       states = yield* LiveModels.states(sql)
     }
     // One that is another now, or cannot be used, is not moved on: its table would miss what comes from here on.
@@ -162,6 +171,16 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     const waiting = Position.lag(from, end)
     yield* StageMetrics.found("gold", waiting)
     if (ranges.length === 0) return "idle" satisfies Outcome
+    const dear = waiting > BigInt(settings.batchRowsMax) * behindMax ? live.models.filter(({ plan }) => plan.kind === "recompute") : []
+    for (const { checked, hash } of dear) {
+      aside.add(hash)
+      yield* LiveModels.end(sql, checked.model.name)
+    }
+    if (dear.length > 0) {
+      const models = dear.map(({ checked }) => checked.model.name).join(", ")
+      yield* Effect.logWarning("gold is far behind silver: models that are computed anew are left to the batch").pipe(Effect.annotateLogs({ models, waiting }))
+      return "advanced" satisfies Outcome
+    }
     const rows = yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges)
     yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS SELECT * FROM ${rows}`)
     const counts = yield* countRanges(connection, batchTable, ranges)
@@ -174,7 +193,10 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
   }).pipe(
     Effect.scoped,
     // It is begun anew without the model.
-    Effect.catchTag("LiveModelFailed", ({ model, reason }) => Effect.as(LiveModels.setAside(sql, model, reason), "advanced" as const)),
+    Effect.catchTag("LiveModelFailed", ({ hash, model, reason }) => {
+      aside.add(hash)
+      return Effect.as(LiveModels.setAside(sql, model, reason), "advanced" as const)
+    }),
     stopOnBreach("gold", "Nothing was merged. Run `voltlake verify` to see what differs."),
     Effect.withSpan("Gold.step")
   )

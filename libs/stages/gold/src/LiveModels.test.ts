@@ -228,12 +228,40 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("live m
     yield* send(0, someEvents(SeededRandom.make(4), 100, "b"))
     yield* GoldLake.fill
     yield* expectLive(["touched_days"])
-    expect(yield* liveNames).toEqual(["fleet_minute_metrics", "touched_days", "vehicle_minute_metrics"])
+    const others = ["fleet_minute_metrics", "touched_days", "vehicle_minute_metrics"]
+    expect(yield* liveNames).toEqual(others)
     expect(yield* sql`SELECT severity, kind, subject FROM ops.events`).toEqual([{ severity: "ERROR", kind: "gold_model_set_aside", subject: "gold_strict" }])
     const refused = yield* Effect.flip(start("strict"))
     expect(refused.message).toContain("rows fail its test n < 60")
     yield* apply(header("strict", "d", "d", "day", "-- test: n < 6000\n") + `SELECT ${day} AS d, count(*) AS n FROM silver.telemetry_clean GROUP BY ${day}`)
     yield* start("strict")
     yield* expectLive(["strict"])
+    // A table that somebody dropped is filled anew, and hinders no other until then.
+    yield* sql`DROP TABLE gold_strict`
+    yield* send(0, someEvents(SeededRandom.make(5), 10, "c"))
+    yield* GoldLake.fill
+    expect(yield* liveNames).toEqual(others)
+    yield* start("strict")
+    yield* expectLive(["strict", "touched_days"])
+  }))
+
+  lake("that break their promise with the very first rows keep gold from nothing", Effect.gen(function*() {
+    yield* apply(header("strict", "d", "d", "day", "-- test: n < 3\n") + `SELECT ${day} AS d, count(*) AS n FROM silver.telemetry_clean GROUP BY ${day}`)
+    yield* send(0, someEvents(SeededRandom.make(3), 40, "a"))
+    yield* GoldLake.fill
+    yield* expectLive([])
+    expect(yield* liveNames).not.toContain("strict")
+  }))
+
+  lake("that are computed anew wait for the batch where gold is far behind", Effect.gen(function*() {
+    yield* apply(recomputed.touched_days)
+    yield* apply(merged.days)
+    yield* send(0, someEvents(SeededRandom.make(3), 60, "a"))
+    yield* fillSilver
+    yield* inProcess(drain(gold({ batchRowsMax: 5 })))
+    yield* expectLive(["days"])
+    expect(yield* liveNames).not.toContain("touched_days")
+    yield* start("touched_days")
+    yield* expectLive(["touched_days"])
   }))
 })

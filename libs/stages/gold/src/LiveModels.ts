@@ -7,7 +7,6 @@ import { Effect, Either, Schema } from "effect"
 import type { ModelInvalid } from "@voltlake/domain/GoldModel"
 import { transaction } from "@voltlake/postgres/Transaction"
 import * as OpsEvents from "@voltlake/postgres/OpsEvents"
-import type { QueryError } from "@voltlake/query-engine/QueryEngine"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as GoldModels from "./GoldModels.ts"
 import * as GoldProgress from "./GoldProgress.ts"
@@ -24,9 +23,11 @@ export interface LiveModel {
 /** The hash of the model that is live under a name. */
 export type States = ReadonlyMap<string, string>
 
+/** One whose table somebody dropped is not live. */
 export const states = (sql: PgClient.PgClient) =>
   Effect.map(
-    sql<{ readonly name: string; readonly live: string }>`SELECT name, live FROM lake.gold_model_state WHERE live IS NOT NULL ORDER BY name`,
+    sql<{ readonly name: string; readonly live: string }>`SELECT name, live FROM lake.gold_model_state
+      WHERE live IS NOT NULL AND to_regclass('public.gold_' || name) IS NOT NULL ORDER BY name`,
     (rows): States => new Map(rows.map(({ live, name }) => [name, live]))
   )
 
@@ -75,15 +76,19 @@ export const setAside = Effect.fn("LiveModels.setAside")(function*(sql: PgClient
 /** Reads all models of this refresh again and again: what has been checked once is remembered, and what is wrong is said once. */
 export const reader = Effect.gen(function*() {
   const engine = yield* QueryEngine
-  const known = new Map<string, Either.Either<LiveModel, ModelInvalid | QueryError>>()
+  const known = new Map<string, Either.Either<LiveModel, ModelInvalid>>()
   const said = new Set<string>()
   const prepare = (model: CheckedModel["model"]) =>
     Effect.gen(function*() {
       const checked = yield* GoldModels.check(model)
       const plan = yield* Effect.flatMap(engine.connect, (connection) => ModelMerge.plan(connection, checked))
       yield* Effect.logDebug("keeps a model live").pipe(Effect.annotateLogs({ model: model.name, how: ModelMerge.described(plan, model) }))
-      return { checked, plan, hash: modelHash(model) } satisfies LiveModel
-    }).pipe(Effect.scoped, Effect.either)
+      return Either.right({ checked, plan, hash: modelHash(model) } satisfies LiveModel)
+    }).pipe(
+      Effect.scoped,
+      // An engine that has no memory just now says nothing of the model.
+      Effect.catchTag("ModelInvalid", (error) => Effect.succeed(Either.left(error)))
+    )
   const complain = (name: string, reason: string) => {
     const text = `${name}: ${reason}`
     if (said.has(text)) return Effect.void
@@ -108,7 +113,7 @@ export const reader = Effect.gen(function*() {
   })
 })
 
-/** Of a gold that has read nothing yet: all models are live with no rows. */
+/** Of a gold that has read nothing yet: these models are live with no rows. */
 export const beginAll = Effect.fn("LiveModels.beginAll")(function*(sql: PgClient.PgClient, models: ReadonlyArray<LiveModel>) {
   yield* transaction(Effect.gen(function*() {
     const { progress } = yield* GoldProgress.lock(sql)

@@ -11,14 +11,18 @@ import type { GoldProgress } from "./GoldProgress.ts"
 import * as GoldTable from "./GoldTable.ts"
 import type { LiveModel } from "./LiveModels.ts"
 import { boundSql, sourceName } from "./ModelCheck.ts"
-import type { CheckedModel } from "./ModelTable.ts"
+import { type CheckedModel, modelHash } from "./ModelTable.ts"
 import * as ModelUnits from "./ModelUnits.ts"
 import * as RowCheck from "./RowCheck.ts"
 import * as RowsBetween from "./RowsBetween.ts"
 import * as UnitRows from "./UnitRows.ts"
 
 /** A live model's rows cannot be computed. The others are not concerned. */
-export class LiveModelFailed extends Schema.TaggedError<LiveModelFailed>()("LiveModelFailed", { model: Schema.String, reason: Schema.String }) {
+export class LiveModelFailed extends Schema.TaggedError<LiveModelFailed>()("LiveModelFailed", {
+  model: Schema.String,
+  hash: Schema.String,
+  reason: Schema.String
+}) {
   override get message() {
     return `gold model ${this.model}: ${this.reason}`
   }
@@ -45,7 +49,7 @@ export const keptSlices = (connection: Connection, { columns, model }: CheckedMo
 const failing = ({ model }: CheckedModel) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.mapError(effect, (error) =>
     error instanceof QueryError || error instanceof RowCheck.ModelBroken
-      ? new LiveModelFailed({ model: model.name, reason: error.message })
+      ? new LiveModelFailed({ model: model.name, hash: modelHash(model), reason: error.message })
       : error as Exclude<E, QueryError | RowCheck.ModelBroken>)
 
 const applyMerged = Effect.fnUntraced(function*(

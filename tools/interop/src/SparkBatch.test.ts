@@ -1,9 +1,11 @@
 /** Gold by batch on Spark is gold by batch, to the last digit: both engines compute each model over the same lake, whatever came to it in between. */
 import { describe, expect, layer } from "@effect/vitest"
 import { Chunk, Effect, Either, Fiber, Option, Redacted, Scope, Stream } from "effect"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import { once } from "node:events"
+import { existsSync, writeFileSync } from "node:fs"
 import { type AddressInfo, createServer } from "node:net"
+import { join } from "node:path"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
 import * as LakeTables from "@voltlake/connectors/LakeTables"
 import type { GoldModel } from "@voltlake/domain/GoldModel"
@@ -196,6 +198,20 @@ describe.skipIf(Either.isLeft(installed))("gold by batch on Spark", () =>
         ]
         for (const [settings, said] of cases) expect((yield* Effect.flip(build(model, { settings }))).message).toMatch(said)
         expect(yield* left).toEqual([])
+      }), 60_000)
+
+    it.effect("ends by itself where its table is gone, so that nobody waits for it", () =>
+      Effect.gen(function*() {
+        const { catalogToken, catalogUri } = yield* SparkLake.Spark
+        const folder = yield* StageLake.Folder
+        const [job, answer] = [join(folder, "gone.json"), join(folder, "gone-answer.json")]
+        const rows = { path: "v1/namespaces/gold_staging/tables/gone" }
+        writeFileSync(job, JSON.stringify({ name: "gone", catalog: { name: "voltlake", uri: catalogUri }, rows }))
+        const { interpreter } = Either.getOrThrow(installed)
+        const env = { ...process.env, SPARK_CATALOG_TOKEN: Redacted.value(Option.getOrThrow(catalogToken)), PYTHONDONTWRITEBYTECODE: "1" }
+        const child = spawn(interpreter, [SparkLake.script, job, answer], { env, stdio: "ignore" })
+        const [code] = yield* Effect.promise(() => once(child, "close") as Promise<[number]>)
+        expect([code, existsSync(answer)]).toEqual([3, false])
       }), 60_000)
 
     it.effect("ends a job of Spark's own with all of its processes, and what that left hinders no other", () =>

@@ -53,7 +53,7 @@ const recomputed = {
       WHERE speed_mph < 1000 AND event_us >= 0)
     SELECT minutes.vehicle_id, minute_ts, speed_band, count(*) AS n FROM minutes
       JOIN speeds ON speeds.vehicle_id = minutes.vehicle_id AND speeds.us <= minutes.us AND speeds.us >= minutes.us - 180000000
-    GROUP BY minutes.vehicle_id, minute_ts, speed_band HAVING count(*) < 4`
+    GROUP BY minutes.vehicle_id, minute_ts, speed_band HAVING count(*) < 2`
 }
 
 const texts: Readonly<Record<string, string>> = { ...merged, ...recomputed }

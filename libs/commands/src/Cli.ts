@@ -302,12 +302,22 @@ const events = Command.make(
   "events",
   {
     follow: Options.boolean("follow").pipe(Options.withDescription("Go on with what comes, until Ctrl-C; with --json one document a line")),
+    all: Options.boolean("all").pipe(Options.withDescription("Also commits to tables, of which there may be several a second")),
+    severity: Options.choice("severity", ["INFO", "WARNING", "ERROR"]).pipe(
+      Options.withDescription("This and what is worse: ERROR is for somebody to act on"),
+      Options.optional
+    ),
+    kind: Options.text("kind").pipe(
+      Options.withPseudoName("KIND"),
+      Options.withDescription("Of this kind alone, such as table_committed, run_failed, stage_stopped, gold_differs or equation_breach"),
+      Options.optional
+    ),
     limit: Options.integer("limit").pipe(Options.withPseudoName("N"), Options.withDescription("How many of the newest"), Options.withDefault(50)),
     dataDir,
     json
   },
   (options) => load(() => import("./Events.ts").then((module) => module.run(options)))
-).pipe(Command.withDescription("What happened that an operator should know: runs, differences, breaches"))
+).pipe(Command.withDescription("What happened that an operator should know: runs, differences, breaches, stages that stopped, rows that other engines removed"))
 
 const modelsModule = () => import("./Models.ts")
 

@@ -3,6 +3,7 @@ import { NodeContext } from "@effect/platform-node"
 import { expect, it } from "@effect/vitest"
 import { Effect, Layer, Schedule } from "effect"
 import { Catalog } from "@voltlake/iceberg/Catalog"
+import * as OpsEvents from "@voltlake/postgres/OpsEvents"
 import * as SessionLock from "@voltlake/postgres/SessionLock"
 import { temporaryFolder } from "@voltlake/postgres/testing/TemporaryFolder"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
@@ -25,5 +26,7 @@ it.live("maintenance that stops by a bug says so, and gives its lock to whoever 
         expect(states.find(({ stage }) => stage === "maintenance")?.reason).toContain("it stopped, and begins anew after 1m: a bug of ours")
         expect(states.find(({ stage }) => stage === "compaction")?.reason).toBe("it begins anew after 1m")
         yield* SessionLock.acquire("voltlake maintenance", "another process")
+        const events = yield* OpsEvents.newest(9, { severity: "ERROR" })
+        expect(events.map(({ kind, message }) => `${kind} ${message}`)).toEqual(["stage_stopped maintenance stopped by a bug: a bug of ours"])
       })))
   }).pipe(Effect.scoped, Effect.provide(Layer.fresh(NodeContext.layer))), 60_000)

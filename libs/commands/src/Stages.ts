@@ -22,6 +22,7 @@ import * as Silver from "@voltlake/silver/Silver"
 import * as Stage from "@voltlake/stage-runner/Stage"
 import type { Opened } from "./Lake.ts"
 import { isPassing, patiently } from "./Patience.ts"
+import { noted } from "./StageEvents.ts"
 
 export type StageName = "bronze" | "silver" | "gold" | "maintenance"
 /** An event's way. */
@@ -91,18 +92,18 @@ const runOnce = Effect.fnUntraced(function*(stage: StageName, home: Home) {
   const { settings } = home
   switch (stage) {
     case "bronze":
-      return yield* Stage.run(yield* Bronze.make(settings.ingest.topic, settings.bronze))
+      return yield* Stage.run(noted(yield* Bronze.make(settings.ingest.topic, settings.bronze)))
     case "silver":
-      return yield* Stage.run(yield* makeSilver(home))
+      return yield* Stage.run(noted(yield* makeSilver(home)))
     case "gold":
-      return yield* Stage.run(yield* Gold.make(settings.gold))
+      return yield* Stage.run(noted(yield* Gold.make(settings.gold)))
     case "maintenance":
       // As every stage does with its own: a new lake has none yet.
       yield* Effect.forEach(lakeTables, LakeTables.ensure, { discard: true })
       return yield* untilOneStops(
-        Stage.run(DayRetention.make(settings.retention), DayRetention.runnerSettings),
-        Stage.run(yield* Cleaner.make(settings.cleaner), Cleaner.runnerSettings),
-        Stage.run(yield* Compactor.make(lakeTables.map(LakeTables.identifier), settings.compaction), Compactor.runnerSettings)
+        Stage.run(noted(DayRetention.make(settings.retention)), DayRetention.runnerSettings),
+        Stage.run(noted(yield* Cleaner.make(settings.cleaner)), Cleaner.runnerSettings),
+        Stage.run(noted(yield* Compactor.make(lakeTables.map(LakeTables.identifier), settings.compaction)), Compactor.runnerSettings)
       )
   }
 }, Effect.scoped)

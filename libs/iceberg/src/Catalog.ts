@@ -5,6 +5,7 @@
  */
 import { Context, type Effect, Schema, type Scope } from "effect"
 import { Outcome } from "@voltlake/domain/Failure"
+import type { CommitEvent } from "./CommitEvent.ts"
 import type { TableIdentifier } from "./TableIdentifier.ts"
 
 export class TableNotFound extends Schema.TaggedError<TableNotFound>()("TableNotFound", { table: Schema.String }) {
@@ -103,6 +104,8 @@ export interface Swap {
   readonly tables: ReadonlyArray<TableSwap>
   /** Files that no table names any more once this swap is done. */
   readonly unreferenced: ReadonlyArray<string>
+  /** What happens by it, for operators. A catalog that keeps a log of such events adds it with the swap, or not at all. */
+  readonly event?: CommitEvent
 }
 
 export type Properties = Readonly<Record<string, string>>

@@ -8,6 +8,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import { SqlError as SqlErrorClass } from "@effect/sql/SqlError"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { Duration, Effect, Layer, Schedule } from "effect"
+import * as OpsEvents from "@voltlake/postgres/OpsEvents"
 import { PostgresUrl } from "@voltlake/postgres/PostgresUrl"
 import { faultOf } from "@voltlake/postgres/SqlFault"
 import { CommitUnknown, transaction as inTransaction } from "@voltlake/postgres/Transaction"
@@ -79,6 +80,8 @@ const statements = [
  * waiting. So they are run only where what they make is not there.
  */
 const lockingStatements = [
+  // Other parts of a lake make it with their tables; a catalog alone has it too.
+  { isThere: "to_regclass('ops.events') IS NOT NULL", statement: OpsEvents.tableSql },
   {
     isThere: "to_regclass('lake.unreferenced_file_since') IS NOT NULL",
     statement: "CREATE INDEX IF NOT EXISTS unreferenced_file_since ON lake.unreferenced_file (since)"
@@ -177,7 +180,7 @@ const writeUnreferenced = (sql: SqlClient, locations: ReadonlyArray<string>) =>
       FROM (VALUES ${sql.csv(chunk.map((location) => sql`(${location}::text)`))}) AS gone (location)
       ON CONFLICT (location) DO NOTHING`, { discard: true })
 
-const swapAll = (sql: SqlClient, { commitId, tables, unreferenced }: Swap) =>
+const swapAll = (sql: SqlClient, { commitId, event, tables, unreferenced }: Swap) =>
   Effect.gen(function*() {
     const sorted = [...tables].sort((a, b) => TableIdentifier.order(a.table, b.table))
     yield* sql`SELECT pg_advisory_xact_lock_shared(hashtextextended(${commitId}, 0))`
@@ -187,8 +190,9 @@ const swapAll = (sql: SqlClient, { commitId, tables, unreferenced }: Swap) =>
     yield* writeHeads(sql, commitId, sorted)
     yield* writeUnreferenced(sql, unreferenced)
     const names = sorted.map(({ table }) => TableIdentifier.render(table)).join(",")
+    if (event !== undefined) yield* OpsEvents.add({ kind: OpsEvents.commitKind, ...event })
     yield* sql`SELECT pg_notify(${commitChannel}, ${names})`
-  }).pipe(transaction(sql, "swap"))
+  }).pipe(transaction(sql, "swap"), Effect.provideService(SqlClient, sql))
 
 const createTable = (sql: SqlClient, table: TableIdentifier.TableIdentifier, metadataLocation: string) =>
   sql`

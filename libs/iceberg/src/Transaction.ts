@@ -16,6 +16,7 @@ import { invariant } from "@voltlake/domain/Failure"
 import type { Action } from "./Action.ts"
 import type { CommitRetired, TableNotFound, TableSwap } from "./Catalog.ts"
 import { Catalog, CatalogError, CommitConflict } from "./Catalog.ts"
+import * as CommitEvent from "./CommitEvent.ts"
 import * as RandomId from "./internal/RandomId.ts"
 import { Refused } from "./internal/Refused.ts"
 import type { AddedFiles, StagedTable } from "./internal/StagedTable.ts"
@@ -45,6 +46,8 @@ export interface CommitRequest<out E> {
   /** Names the commit in every table; a second commit with the same id changes nothing where it adds a snapshot. */
   readonly commitId: string
   readonly changes: ReadonlyArray<TableChange<E>>
+  /** Another engine asked for it: what it does is none of ours. */
+  readonly isForeign?: boolean
 }
 
 export interface CommittedTable {
@@ -258,7 +261,12 @@ const attempt = <E>(request: CommitRequest<E>, ledger: Ledger) =>
         return catalog.swap({
           commitId: request.commitId,
           tables: swaps,
-          unreferenced: all.flatMap(({ unreferenced }) => unreferenced)
+          unreferenced: all.flatMap(({ unreferenced }) => unreferenced),
+          event: CommitEvent.make({
+            commitId: request.commitId,
+            isForeign: request.isForeign ?? false,
+            tables: all.map(({ metadata, swap }, index) => ({ swap, before: loaded[index]!.metadata, after: metadata }))
+          })
         })
       }),
       Effect.tapError((error) =>

@@ -23,6 +23,7 @@ const logsEvery = Duration.seconds(1)
 /** A leader whose renewals fail for longer no longer counts as one. */
 const silentMax = Duration.seconds(5)
 const historyKept = Duration.days(90)
+const pruneEvery = Duration.hours(1)
 
 const now = Effect.map(Clock.currentTimeMillis, (ms) => new Date(ms))
 
@@ -316,6 +317,16 @@ const heartbeat = (term: Leadership.Term) =>
     Effect.repeat(Schedule.spaced(Leadership.renewEvery))
   )
 
+/** Runs and events go that are no longer kept. What fails now is tried again the next time. */
+const prune = (term: Leadership.Term) =>
+  Effect.flatMap(now, (at) =>
+    Effect.zipRight(
+      Leadership.fenced(term, RunStore.prune(new Date(at.getTime() - Duration.toMillis(historyKept)))),
+      OpsEvents.prune(at)
+    )).pipe(
+      Effect.catchAll((error) => Effect.logWarning("what is no longer kept was not deleted").pipe(Effect.annotateLogs({ reason: error.message })))
+    )
+
 /** Leads until that is lost. */
 const lead = Effect.fn("Orchestrator.lead")(function*<R>(term: Leadership.Term, dags: Current<R>, woken: Queue.Dequeue<unknown>) {
   const at = yield* now
@@ -324,7 +335,7 @@ const lead = Effect.fn("Orchestrator.lead")(function*<R>(term: Leadership.Term, 
   for (const { run, task } of lost) {
     yield* Effect.logWarning("goes on with a task whose process is gone").pipe(Effect.annotateLogs({ run, task }))
   }
-  yield* Leadership.fenced(term, RunStore.prune(new Date(at.getTime() - Duration.toMillis(historyKept))))
+  yield* Effect.forkScoped(Effect.repeat(prune(term), Schedule.spaced(pruneEvery)))
   const underWay: UnderWay = { fibers: yield* FiberMap.make<string, void, unknown>(), cancels: new Map() }
   const loop = step(term, underWay, dags).pipe(
     Effect.catchIf((error) => error._tag === "SqlError" || error._tag === "CommitUnknown", (error) =>

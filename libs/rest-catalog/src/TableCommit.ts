@@ -96,7 +96,7 @@ export const commit = Effect.fn("TableCommit.commit")(function*(commits: Readonl
   const commitId = yield* Transaction.newCommitId
   const changes = yield* Effect.forEach(commits, (one) =>
     Effect.map(decision(commitId, one), (decide) => ({ table: one.table, actions: [action(decide)] })))
-  return yield* Transaction.commit({ commitId, changes }).pipe(
+  return yield* Transaction.commit({ commitId, changes, isForeign: true }).pipe(
     Effect.provideService(Catalog, catalog),
     Effect.map(({ tables }): ReadonlyArray<Committed> => tables),
     Effect.catchTag("AppliedBefore", () => answerAgain(commits))

@@ -43,7 +43,9 @@ interface Append {
   readonly to?: number
 }
 
-const append = (commitId: string, tables: ReadonlyArray<TableIdentifier.TableIdentifier>, files: ReadonlyArray<DataFile>, { isForeign = false, to = 0 }: Append = {}) =>
+type Identifiers = ReadonlyArray<TableIdentifier.TableIdentifier>
+
+const append = (commitId: string, tables: Identifiers, files: ReadonlyArray<DataFile>, { isForeign = false, to = 0 }: Append = {}) =>
   Transaction.commit({ commitId, isForeign, changes: tables.map((table) => ({ table, actions: [Action.append(files)], summary: position(to) })) })
 
 layer(Layer.provideMerge(Tables.layer, parts), { excludeTestServices: true })("The event of a commit", (it) => {

@@ -1,5 +1,5 @@
 /** What a commit did to its tables, as an event for operators. Pure: it follows from the metadata before and after. */
-import { Either, Option } from "effect"
+import { Either } from "effect"
 import * as Position from "@voltlake/domain/Position"
 import type { TableSwap } from "./Catalog.ts"
 import type { Snapshot } from "./Snapshot.ts"
@@ -32,7 +32,7 @@ export interface CommitOf {
 
 /** Offsets from where the table stood to where it stands, of each partition that has moved. */
 const ranges = ({ head }: TableSwap): Readonly<Record<string, string>> | undefined => {
-  const read = (text: string | undefined) => (text === undefined ? Position.empty : Option.getOrElse(Either.getRight(Position.decode(text)), () => Position.empty))
+  const read = (text: string | undefined) => (text === undefined ? Position.empty : Either.getOrElse(Position.decode(text), () => Position.empty))
   const [from, to] = [read(head?.found), read(head?.position)]
   const moved = Array.from(to).filter(([key, end]) => end !== (from.get(key) ?? 0n))
   return moved.length === 0 ? undefined : Object.fromEntries(moved.map(([key, end]) => [key, `${from.get(key) ?? 0n}..${end}`]))

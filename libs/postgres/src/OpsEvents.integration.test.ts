@@ -32,7 +32,8 @@ layer(TestPostgres.migrated(OpsEvents.migrations), { excludeTestServices: true }
       yield* OpsEvents.stageGoesOn("bronze")
       for (const reason of ["a", "a", "b"]) yield* OpsEvents.stageStopped("bronze", reason, {})
       yield* OpsEvents.stageStopped("silver", "a", {})
-      for (const _ of [1, 2]) yield* OpsEvents.stageGoesOn("bronze")
+      yield* OpsEvents.stageGoesOn("bronze")
+      yield* OpsEvents.stageGoesOn("bronze")
       yield* OpsEvents.stageStopped("bronze", "b", {})
       const found = yield* OpsEvents.newest(9)
       expect(found.map(({ kind, message, subject }) => [subject, kind, message])).toEqual([

@@ -1,5 +1,7 @@
+import { Schema } from "effect"
 import { request } from "node:http"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import * as OpsApi from "@voltlake/api/OpsApi"
 import { waitFor } from "@voltlake/testing/Condition"
 import { TestLake } from "@voltlake/testing/TestLake"
 
@@ -55,7 +57,9 @@ describe("the API of start", () => {
     const document = await (await fetch(`${address}/openapi.json`)).json() as { readonly openapi: string; readonly paths: object }
     expect(document.openapi).toMatch(/^3\./)
     expect(Object.keys(document.paths).sort())
-      .toEqual(["/api/dashboard", "/api/live", "/api/status", "/health", "/ready"])
+      .toEqual([
+        "/api/dags", "/api/dashboard", "/api/events", "/api/live", "/api/runs", "/api/runs/{run}", "/api/runs/{run}/logs", "/api/status", "/health", "/ready"
+      ])
   })
 
   it("is healthy at once, and ready as soon as the tables are there", async () => {
@@ -97,6 +101,46 @@ describe("the API of start", () => {
   it("bounds a dashboard by the minutes asked for", async () => {
     const dashboard = await (await fetch(`${address}/api/dashboard?minutes=1`)).json() as Message
     expect(dashboard.minutes.length).toBeLessThanOrEqual(1)
+  })
+
+  const get = async (path: string) => {
+    const response = await fetch(`${address}${path}`)
+    return { status: response.status, json: await response.json() as unknown }
+  }
+  const decoded = async <A, I>(schema: Schema.Schema<A, I>, path: string) => Schema.decodeUnknownSync(schema)((await get(path)).json)
+
+  it("tells of DAGs and of a run with its tasks, attempts and logs what the command line tells", async () => {
+    const name = "orphan_removal"
+    const { id } = await lake.json<{ readonly id: string }>(["dag", "trigger", "--wait", name])
+    const dags = await decoded(Schema.Array(OpsApi.Dag), "/api/dags")
+    expect(dags.map((dag) => ({ ...dag, next: null, lastRun: null })))
+      .toEqual((await lake.json<ReadonlyArray<object>>(["dag", "list"])).map((dag) => ({ ...dag, next: null, lastRun: null })))
+    expect(dags.find((dag) => dag.name === name)).toMatchObject({ schedule: "40 3 * * *", maxActiveRuns: 1, lastRun: { id, state: "succeeded" } })
+    const [newest] = await decoded(Schema.Array(OpsApi.Run), `/api/runs?dag=${name}&limit=1`)
+    expect([newest]).toEqual(await lake.json(["dag", "runs", "--limit", "1", name]))
+    const run = await decoded(OpsApi.RunDetails, `/api/runs/${id}`)
+    expect(run).toEqual(await lake.json(["dag", "show", id]))
+    expect(run.tasks).toMatchObject([{ task: "orphans", state: "succeeded", attempts: [{ attempt: 1, state: "succeeded", seconds: expect.any(Number) }] }])
+    expect(await decoded(Schema.Array(OpsApi.LogLine), `/api/runs/${id}/logs`)).toEqual(await lake.json(["dag", "logs", id]))
+  })
+
+  it("answers events after an id, and commits where they are asked for", async () => {
+    const events = (query: string) => decoded(Schema.Array(OpsApi.Event), `/api/events?${query}`)
+    const [commit] = await events("kind=table_committed&limit=1")
+    expect(commit).toMatchObject({ severity: "INFO", facts: { by: "voltlake" } })
+    const [next] = await events(`after=${commit!.id}&all=true&limit=1`)
+    expect(Number(next?.id ?? commit!.id)).toBeGreaterThanOrEqual(Number(commit!.id))
+    expect((await events("")).map(({ kind }) => kind)).not.toContain("table_committed")
+    expect((await events("after=0")).map(({ kind }) => kind)).toContain("run_succeeded")
+    expect(await events("severity=ERROR")).toEqual([])
+  })
+
+  it("answers 404 for a run that is not there, and 400 for what cannot be asked", async () => {
+    for (const run of ["nonsense", "00000000-0000-4000-8000-000000000000"]) {
+      for (const path of [`/api/runs/${run}`, `/api/runs/${run}/logs`]) expect(await get(path)).toEqual({ status: 404, json: { _tag: "RunNotFound", run } })
+    }
+    for (const query of ["limit=0", "limit=1001", "limit=x"]) expect([query, (await get(`/api/runs?${query}`)).status]).toEqual([query, 400])
+    for (const query of ["after=x", "after=-1", "severity=BAD", "all=perhaps"]) expect([query, (await get(`/api/events?${query}`)).status]).toEqual([query, 400])
   })
 
   it("streams the dashboard to every viewer while gold grows", async () => {

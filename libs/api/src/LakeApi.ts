@@ -5,6 +5,8 @@
  */
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
+import { LakeUnavailable } from "./LakeUnavailable.ts"
+import * as OpsApi from "./OpsApi.ts"
 
 const Count = Schema.NumberFromString.annotations({ description: "A whole number as text" })
 
@@ -45,13 +47,6 @@ export class Dashboard extends Schema.Class<Dashboard>("Dashboard")({
   /** The latest minutes that have events, oldest first. */
   minutes: Schema.Array(ChartPoint)
 }) {}
-
-/** The lake cannot be read right now. */
-export class LakeUnavailable extends Schema.TaggedError<LakeUnavailable>()(
-  "LakeUnavailable",
-  { reason: Schema.String },
-  HttpApiSchema.annotations({ status: 503 })
-) {}
 
 /** Most minutes that a chart shows. */
 export const chartMinutesMax = 1440
@@ -96,7 +91,7 @@ const lake = HttpApiGroup.make("lake", { topLevel: true })
       .annotate(OpenApi.Description, "The lake can be read and no stage of this process has stopped")
   )
 
-export class LakeApi extends HttpApi.make("voltlake").add(lake)
+export class LakeApi extends HttpApi.make("voltlake").add(lake).add(OpsApi.group)
   .annotate(OpenApi.Title, "Voltlake")
   .annotate(OpenApi.Version, "1")
 {}

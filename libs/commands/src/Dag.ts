@@ -1,12 +1,10 @@
 /** `voltlake dag …`: runs as an operator sees and asks for them. Works beside a running orchestrator; with `--wait` also without one. */
-import { NodeContext } from "@effect/platform-node"
-import { Console, Duration, Effect, Either, Option, Schedule, Schema } from "effect"
-import * as GoldModels from "@voltlake/gold/GoldModels"
+import { Console, Duration, Effect, Option, Schedule, Schema } from "effect"
 import { parseCron } from "@voltlake/orchestration/Dag"
 import * as Leadership from "@voltlake/orchestration/Leadership"
+import * as RunReport from "@voltlake/orchestration/RunReport"
 import * as RunStore from "@voltlake/orchestration/RunStore"
 import * as Ticks from "@voltlake/orchestration/Ticks"
-import * as Dags from "./Dags.ts"
 import * as Lake from "./Lake.ts"
 import * as Orchestrate from "./Orchestrate.ts"
 import * as Output from "./Output.ts"
@@ -43,53 +41,22 @@ export class BackfillRefused extends Schema.TaggedError<BackfillRefused>()("Back
   }
 }
 
-const dags = (settings: Lake.Settings) =>
-  Dags.all(settings).pipe(Effect.provideService(GoldModels.ModelFolder, settings.dags.modelFolder), Effect.provide(NodeContext.layer))
-
 const find = Effect.fnUntraced(function*(settings: Lake.Settings, name: string) {
-  const all = yield* dags(settings)
+  const all = yield* Orchestrate.dags(settings)
   const dag = all.find((one) => one.name === name)
   return dag ?? (yield* new DagNotFound({ name, known: all.map((one) => one.name) }))
 })
 
-const time = (at: Date | null) => at?.toISOString() ?? null
-
-const seconds = (duration: Duration.Duration) => Duration.toSeconds(duration)
-
 export const list = ({ dataDir, json }: Common) =>
   Lake.use(dataDir, ({ settings }) =>
     Effect.gen(function*() {
-      const rows = new Map((yield* RunStore.dags).map((row) => [row.name, row]))
-      const now = new Date()
-      const all = yield* Effect.forEach(yield* dags(settings), (dag) =>
-        Effect.gen(function*() {
-          const [last] = yield* RunStore.newest(dag.name, 1)
-          const cron = dag.schedule === undefined ? undefined : Either.getOrUndefined(parseCron(dag.name, dag.schedule))
-          const next = cron === undefined ? undefined : Ticks.decide(cron, "none", now, now).next
-          return { dag, isPaused: rows.get(dag.name)?.isPaused ?? false, last, next }
-        }))
-      if (json) {
-        return yield* Output.json(all.map(({ dag, isPaused, last, next }) => ({
-          name: dag.name,
-          description: dag.description,
-          schedule: dag.schedule?.cron ?? null,
-          timeZone: dag.schedule?.timeZone ?? null,
-          catchUp: dag.schedule?.catchUp ?? null,
-          overlap: dag.schedule?.overlap ?? null,
-          maxActiveRuns: 1,
-          paused: isPaused,
-          next: isPaused ? null : next?.toISOString() ?? null,
-          lastRun: last === undefined ? null : { id: last.id, state: last.state, logicalTime: time(last.logicalTime) },
-          tasks: dag.tasks.map(({ after, name, retries, retryDelay, timeout }) => ({
-            name, after, retries, retryDelaySeconds: seconds(retryDelay), timeoutSeconds: seconds(timeout)
-          }))
-        })))
-      }
-      yield* Output.table(["dag", "schedule", "next", "last run", "tasks", "description"], all.map(({ dag, isPaused, last, next }) => [
+      const all = yield* RunReport.dags(yield* Orchestrate.dags(settings), new Date())
+      if (json) return yield* Output.json(all)
+      yield* Output.table(["dag", "schedule", "next", "last run", "tasks", "description"], all.map((dag) => [
         dag.name,
-        dag.schedule === undefined ? "by hand" : `${dag.schedule.cron} ${dag.schedule.timeZone}`,
-        isPaused ? "paused" : next?.toISOString() ?? null,
-        last === undefined ? "none" : `${last.state} ${time(last.logicalTime)}`,
+        dag.schedule === null ? "by hand" : `${dag.schedule} ${dag.timeZone}`,
+        dag.paused ? "paused" : dag.next,
+        dag.lastRun === null ? "none" : `${dag.lastRun.state} ${dag.lastRun.logicalTime}`,
         dag.tasks.length,
         dag.description
       ]))
@@ -101,55 +68,18 @@ export const list = ({ dataDir, json }: Common) =>
       )
     }))
 
-const ofRun = (run: RunStore.Run) => ({
-  id: run.id,
-  dag: run.dag,
-  kind: run.kind,
-  logicalTime: time(run.logicalTime),
-  state: run.state,
-  reason: run.reason,
-  parameters: run.parameters,
-  createdAt: time(run.createdAt),
-  startedAt: time(run.startedAt),
-  endedAt: time(run.endedAt),
-  seconds: run.startedAt === null || run.endedAt === null ? null : (run.endedAt.getTime() - run.startedAt.getTime()) / 1000
-})
-
 export const runs = ({ dataDir, json, limit, name }: Common & { readonly name: Option.Option<string>; readonly limit: number }) =>
   Lake.use(dataDir, () =>
     Effect.gen(function*() {
-      const found = (yield* RunStore.newest(Option.getOrUndefined(name), limit)).map(ofRun)
+      const found = yield* RunReport.runs(Option.getOrUndefined(name), limit)
       if (json) return yield* Output.json(found)
       yield* Output.table(["run", "dag", "kind", "for", "state", "seconds", "why"], found.map((run) => [
         run.id, run.dag, run.kind, run.logicalTime, run.state, run.seconds, run.reason
       ]))
     }))
 
-const details = Effect.fnUntraced(function*(id: string) {
-  const run = yield* RunStore.find(id)
-  const [tasks, attempts] = [yield* RunStore.tasks(id), yield* RunStore.attempts(id)]
-  return {
-    ...ofRun(run),
-    tasks: tasks.map(({ facts, failures, readyAt, state, task }) => ({
-      task,
-      state,
-      failures,
-      readyAt: time(readyAt),
-      facts,
-      attempts: attempts.filter((one) => one.task === task).map((one) => ({
-        attempt: one.attempt,
-        state: one.state,
-        startedAt: time(one.startedAt),
-        endedAt: time(one.endedAt),
-        seconds: one.endedAt === null ? null : (one.endedAt.getTime() - one.startedAt.getTime()) / 1000,
-        error: one.error
-      }))
-    }))
-  }
-})
-
 const print = Effect.fnUntraced(function*(json: boolean, id: string) {
-  const found = yield* details(id)
+  const found = yield* RunReport.run(id)
   if (json) return yield* Output.json(found)
   const { tasks, ...run } = found
   yield* Output.table(["", ""], Object.entries(run).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value]))
@@ -168,10 +98,9 @@ export const show = ({ dataDir, json, run }: OfRun) => Lake.use(dataDir, () => p
 export const logs = ({ dataDir, json, run }: OfRun) =>
   Lake.use(dataDir, () =>
     Effect.gen(function*() {
-      yield* RunStore.find(run)
-      const lines = yield* RunStore.logs(run)
+      const lines = yield* RunReport.logs(run)
       if (json) return yield* Output.json(lines)
-      for (const { at, attempt, level, message, task } of lines) yield* Console.log(`${at.toISOString()} ${level} ${task}#${attempt} ${message}`)
+      for (const { at, attempt, level, message, task } of lines) yield* Console.log(`${at} ${level} ${task}#${attempt} ${message}`)
     }))
 
 const isOver = ({ state }: RunStore.Run) => state !== "queued" && state !== "running"

@@ -13,6 +13,10 @@ import * as LakeSetup from "./LakeSetup.ts"
 /** Its name in health. */
 export const name = "orchestrator"
 
+/** The lake's DAGs as they are now. */
+export const dags = (settings: Lake.Settings) =>
+  Dags.all(settings).pipe(Effect.provideService(GoldModels.ModelFolder, settings.dags.modelFolder), Effect.provide(NodeContext.layer))
+
 /** Runs the DAGs in this process, or stands by while another one does; until interrupted. */
 export const run = Effect.fn("Orchestrate.run")(function*({ settings }: Lake.Opened) {
   const health = yield* StageHealth

@@ -46,8 +46,9 @@ export const ingestor = serve("ingest", ({ settings }) =>
 const pageFolder = fileURLToPath(new URL("./web/", import.meta.url))
 
 /** Serves page, API and REST catalog at this port. Whoever may use the page may read through the catalog. */
-export const servePage = ({ adapters, catalog, ingest, listen }: Lake.Settings, port: number) =>
-  ConsoleServer.serve({
+export const servePage = (settings: Lake.Settings, port: number) => {
+  const { adapters, catalog, listen } = settings
+  return ConsoleServer.serve({
     host: listen.host,
     port,
     token: listen.token,
@@ -55,9 +56,11 @@ export const servePage = ({ adapters, catalog, ingest, listen }: Lake.Settings, 
       tokens: { read: [...Option.toArray(catalog.readToken), ...Option.toArray(listen.token)], write: catalog.writeToken },
       client: CatalogSettings.clientProperties(Option.map(adapters.s3, ({ settings }) => settings), catalog)
     },
-    topic: ingest.topic,
+    topic: settings.ingest.topic,
+    dags: Orchestrate.dags(settings),
     pageFolder
   })
+}
 
 const lag = Metric.gauge("lake_lag_offsets", { description: "Offsets that the stage has not committed yet, over all processes", bigint: true })
 const rows = Metric.gauge("lake_rows", { description: "Rows that the stage has written since the lake began", bigint: true })

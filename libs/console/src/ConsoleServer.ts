@@ -7,12 +7,14 @@ import { FileSystem, HttpApiBuilder, HttpApp, HttpServer, HttpServerResponse, Pa
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Duration, Effect, Layer, type Option, type Redacted, Schedule, Schema, Stream } from "effect"
 import { createServer } from "node:http"
-import { chartMinutesDefault, Dashboard, LakeApi, LakeUnavailable } from "@voltlake/api/LakeApi"
+import { chartMinutesDefault, Dashboard, LakeApi } from "@voltlake/api/LakeApi"
+import { LakeUnavailable } from "@voltlake/api/LakeUnavailable"
 import { goldChannel } from "@voltlake/gold/Gold"
 import * as Notifications from "@voltlake/postgres/Notifications"
 import * as RestCatalog from "@voltlake/rest-catalog/RestCatalog"
 import * as Access from "./Access.ts"
 import * as DashboardQuery from "./DashboardQuery.ts"
+import * as Operations from "./Operations.ts"
 
 export interface ConsoleSettings {
   /** Address to listen at, such as 127.0.0.1. */
@@ -23,6 +25,7 @@ export interface ConsoleSettings {
   readonly token: Option.Option<Redacted.Redacted>
   readonly catalog: RestCatalog.RestCatalogSettings
   readonly topic: string
+  readonly dags: Operations.Dags
   /** Folder of the built page. */
   readonly pageFolder: string
 }
@@ -136,7 +139,7 @@ export const serve = Effect.fn("ConsoleServer.serve")(function*(settings: Consol
   const { host, port, token } = settings
   yield* Access.check(host, token)
   const server = NodeHttpServer.layer(createServer, { host, port })
-  const api = HttpApiBuilder.api(LakeApi).pipe(Layer.provide(handlers(settings)))
+  const api = HttpApiBuilder.api(LakeApi).pipe(Layer.provide(handlers(settings)), Layer.provide(Operations.handlers(settings.dags)))
   const app = HttpApiBuilder.serve((httpApp) => secured(Access.guard(host, token)(httpApp))).pipe(
     Layer.provide(HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" })),
     Layer.provide(page(settings.pageFolder)),

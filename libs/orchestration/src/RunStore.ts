@@ -144,8 +144,15 @@ export const attempts = (run: string) =>
     sql<Attempt>`SELECT task, attempt, commit_id::text AS "commitId", state, started_at AS "startedAt", ended_at AS "endedAt", error
       FROM ops.dag_attempt WHERE run = ${run}::uuid ORDER BY started_at, task, attempt`)
 
-export const logs = (run: string) =>
-  Effect.flatMap(sqlOf, (sql) => sql<LogLine>`SELECT task, attempt, at, level, message FROM ops.dag_log WHERE run = ${run}::uuid ORDER BY id`)
+export interface NotedLine extends LogLine {
+  readonly id: string
+}
+
+/** At most `max` lines after an id; all where neither is given. */
+export const logs = (run: string, after = "0", max?: number) =>
+  Effect.flatMap(sqlOf, (sql) =>
+    sql<NotedLine>`SELECT id::text, task, attempt, at, level, message FROM ops.dag_log
+      WHERE run = ${run}::uuid AND id > ${after}::bigint ORDER BY dag_log.id LIMIT ${max ?? null}::bigint`)
 
 export const start = (run: string, now: Date) =>
   Effect.flatMap(sqlOf, (sql) => sql`UPDATE ops.dag_run SET state = 'running', started_at = ${now} WHERE id = ${run}::uuid AND state = 'queued'`)

@@ -52,7 +52,8 @@ const held = (model: GoldModel) =>
     const { metadata } = yield* (yield* Tables).load(ModelTable.identifier(model))
     const { files } = yield* Scan.plan(metadata)
     const columns = (yield* ModelFiles.checked(model)).columns.map(({ name }) => `"${name}"`).join(", ")
-    return (yield* connection.table(`SELECT ${columns} FROM ${yield* ReadSql.relation(currentSchema(metadata), metadata, files)} ORDER BY ${order(model)}`)).rows
+    const relation = yield* ReadSql.relation(currentSchema(metadata), metadata, files)
+    return (yield* connection.table(`SELECT ${columns} FROM ${relation} ORDER BY ${order(model)}`)).rows
   }))
 
 /** The model over all of silver at once, by DuckDB. */
@@ -79,7 +80,8 @@ const build = (model: GoldModel, { engine: changed = (engine) => engine, setting
     })))
 
 /** What Spark works through, which must be gone after each run. */
-const left = inProcess(Effect.flatMap(Catalog, (catalog) => Effect.map(catalog.list, (all) => all.map(render).filter((name) => name.startsWith("gold_staging.")))))
+const left = inProcess(Effect.flatMap(Catalog, (catalog) =>
+  Effect.map(catalog.list, (all) => all.map(render).filter((name) => name.startsWith("gold_staging.")))))
 
 const expectAlike = (model: GoldModel, kind: GoldBatch.Built["kind"]) =>
   Effect.gen(function*() {
@@ -144,7 +146,13 @@ describe.skipIf(Either.isLeft(installed))("gold by batch on Spark", () =>
     it.effect("means by each function, window, set and join what DuckDB means", () =>
       Effect.gen(function*() {
         const odd = [-0.5, 0.5, 49.5, 50, 50.5, 999999.9999995].map((odometer, index) =>
-          event({ id: `${index} \u00e9\\\u{1f697}'`, vehicle: `v\u00e9 \u00df\\${index % 2}`, odometer: Math.abs(odometer), speed: index * 1.1, battery: index === 2 ? null : 50 }))
+          event({
+            id: `${index} \u00e9\\\u{1f697}'`,
+            vehicle: `v\u00e9 \u00df\\${index % 2}`,
+            odometer: Math.abs(odometer),
+            speed: index * 1.1,
+            battery: index === 2 ? null : 50
+          }))
         yield* send(0, [...odd, ...nightly(5)])
         yield* fillSilver
         for (const model of [SparkModels.each, SparkModels.windows, SparkModels.relations]) yield* expectAlike(model, "full")
@@ -189,9 +197,12 @@ describe.skipIf(Either.isLeft(installed))("gold by batch on Spark", () =>
         const { catalogUri } = yield* SparkLake.Spark
         const failing = yield* SparkLake.program("fails", "echo 'Exception in thread \"main\": the cluster is away' >&2; exit 7")
         const cases: ReadonlyArray<readonly [Partial<SparkSettings>, said: RegExp]> = [
-          [{ submit: "/nowhere/spark-submit" }, /^gold model vehicle_day: Spark cannot be started by SPARK_SUBMIT=\/nowhere\/spark-submit: .*name its spark-submit by/],
+          [{ submit: "/nowhere/submit" }, /^gold model vehicle_day: Spark cannot be started by SPARK_SUBMIT=\/nowhere\/submit: .*name its spark-submit by/],
           [{ submit: failing }, /^gold model vehicle_day: Spark \(.*\/fails\) ended with 7: Exception in thread "main": the cluster is away\./],
-          [{ catalogUri: `http://127.0.0.1:${yield* freePort}/catalog` }, /^the REST catalog at SPARK_CATALOG_URI=http:\/\/127.0.0.1:\d+\/catalog cannot be used: .*ECONNREFUSED.*console running/],
+          [
+            { catalogUri: `http://127.0.0.1:${yield* freePort}/catalog` },
+            /^the REST catalog at SPARK_CATALOG_URI=http:\/\/127.0.0.1:\d+\/catalog cannot be used: .*ECONNREFUSED.*console running/
+          ],
           [{ catalogUri: catalogUri.replace("/catalog", "") }, /does not end in \/catalog/],
           [{ catalogToken: Option.some(Redacted.make(SparkLake.readToken)) }, /SPARK_CATALOG_TOKEN does not let that token write.*CATALOG_WRITE_TOKEN/],
           [{ catalogToken: Option.none() }, /SPARK_CATALOG_TOKEN is not given/]
@@ -220,7 +231,8 @@ describe.skipIf(Either.isLeft(installed))("gold by batch on Spark", () =>
         yield* send(0, nightly(9))
         yield* fillSilver
         const submit = yield* SparkLake.realSubmit(Either.getOrThrow(installed))
-        const running = () => execFileSync("ps", ["-eo", "args"], { encoding: "utf8" }).split("\n").filter((line) => /gold_batch\.py .*voltlake-spark-/.test(line))
+        const processes = () => execFileSync("ps", ["-eo", "args"], { encoding: "utf8" }).split("\n")
+        const running = () => processes().filter((line) => /gold_batch\.py .*voltlake-spark-/.test(line))
         const job = yield* Effect.fork(build(model, { settings: { submit } }))
         yield* Effect.promise(() => waitFor("Spark and its script to run", () => running().some((line) => line.includes("python")) || undefined))
         yield* Fiber.interrupt(job)

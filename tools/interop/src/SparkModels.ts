@@ -4,7 +4,8 @@ import * as GoldModel from "@voltlake/domain/GoldModel"
 
 const model = (name: string, key: string, tests: ReadonlyArray<string>, sql: string) =>
   Either.getOrThrow(GoldModel.parse(name, [
-    ...[`name: ${name}`, "description: d", `key: ${key}`, "time: minute_ts", "grain: minute", "refresh: batch", ...tests.map((test) => `test: ${test}`)].map((line) => `-- ${line}`),
+    ...[`name: ${name}`, "description: d", `key: ${key}`, "time: minute_ts", "grain: minute", "refresh: batch"].map((line) => `-- ${line}`),
+    ...tests.map((test) => `-- test: ${test}`),
     sql
   ].join("\n")))
 
@@ -112,7 +113,8 @@ export const relations = model(
   "all_relations",
   "minute_ts, kind",
   ["events >= 0", "kind IN ('a', 'b', 'c', 'd', 'e', 'f', 'g')"],
-  `WITH events AS (SELECT *, ${minute} AS minute_ts FROM silver.telemetry_clean), bands(band, least_percent) AS (SELECT * FROM (VALUES (0, 0e0), (1, 5.05e1)) AS v(a, b)),
+  `WITH events AS (SELECT *, ${minute} AS minute_ts FROM silver.telemetry_clean),
+  bands(band, least_percent) AS (SELECT * FROM (VALUES (0, 0e0), (1, 5.05e1)) AS v(a, b)),
   grouped AS (
     SELECT minute_ts, vehicle_id AS vehicle, count(*) AS n, count(DISTINCT battery_percent) AS levels, count(*) FILTER (WHERE speed_mph > 1.5) AS moving,
       CAST(sum(DISTINCT "partition") AS BIGINT) AS partitions, n + levels AS together, min(source) AS source
@@ -134,10 +136,22 @@ export const relations = model(
 
 /** Models whose rows are not as they say, or that fail on rows, each with what is said of it. */
 export const broken: ReadonlyArray<readonly [GoldModel.GoldModel, reason: RegExp]> = [
-  [model("tested", "minute_ts", ["n > 99"], `SELECT ${minute} AS minute_ts, count(*) AS n FROM silver.telemetry_clean GROUP BY ${minute}`), /\d+ rows fail its test n > 99 \(/],
-  [model("repeated", "minute_ts", [], `SELECT ${minute} AS minute_ts, event_id FROM silver.telemetry_clean`), /its key is not unique: \d+ rows have \(minute_ts\) = \(\d{4}-/],
-  [model("absent", "minute_ts, s", [], `SELECT ${minute} AS minute_ts, nullif(source, source) AS s FROM silver.telemetry_clean`), /\d+ rows have no value in a column of the key/],
-  [model("uneven", "minute_ts, id", [], "SELECT event_ts AS minute_ts, event_id AS id FROM silver.telemetry_clean"), /\d+ rows have a minute_ts that is not the beginning of a minute/],
+  [
+    model("tested", "minute_ts", ["n > 99"], `SELECT ${minute} AS minute_ts, count(*) AS n FROM silver.telemetry_clean GROUP BY ${minute}`),
+    /\d+ rows fail its test n > 99 \(/
+  ],
+  [
+    model("repeated", "minute_ts", [], `SELECT ${minute} AS minute_ts, event_id FROM silver.telemetry_clean`),
+    /its key is not unique: \d+ rows have \(minute_ts\) = \(\d{4}-/
+  ],
+  [
+    model("absent", "minute_ts, s", [], `SELECT ${minute} AS minute_ts, nullif(source, source) AS s FROM silver.telemetry_clean`),
+    /\d+ rows have no value in a column of the key/
+  ],
+  [
+    model("uneven", "minute_ts, id", [], "SELECT event_ts AS minute_ts, event_id AS id FROM silver.telemetry_clean"),
+    /\d+ rows have a minute_ts that is not the beginning of a minute/
+  ],
   [
     model("too_large", "minute_ts", [], `SELECT ${minute} AS minute_ts, CAST(max(event_us) AS INTEGER) AS us FROM silver.telemetry_clean GROUP BY ${minute}`),
     /Spark says: .*CAST_OVERFLOW/

@@ -68,7 +68,8 @@ const describe = Effect.fnUntraced(function*(connection: Connection, statement: 
   return yield* connection.rows(`SELECT column_name, column_type FROM (DESCRIBE ${String(row?.["text"])}\n)`)
 })
 
-const star = { class: "STAR", type: "STAR", alias: "", relation_name: "", exclude_list: [], qualified_exclude_list: [], rename_list: [], replace_list: [], columns: false, expr: null }
+const noNames = { exclude_list: [], qualified_exclude_list: [], rename_list: [], replace_list: [] }
+const star = { class: "STAR", type: "STAR", alias: "", relation_name: "", ...noNames, columns: false, expr: null }
 
 const nothing = { modifiers: [], having: null, qualify: null, sample: null }
 const ungrouped = { ...nothing, where_clause: null, group_expressions: [], group_sets: [], aggregate_handling: "STANDARD_HANDLING" }

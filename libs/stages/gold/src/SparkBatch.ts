@@ -37,7 +37,10 @@ const checkCatalog = Effect.fnUntraced(function*({ catalogToken, catalogUri }: S
   const { status } = yield* Effect.scoped(HttpClient.execute(request)).pipe(
     Effect.timeoutFail({ duration: answersWithin, onTimeout: () => unusable(`it does not answer within ${Duration.format(answersWithin)}`) }),
     Effect.catchTags({
-      RequestError: ({ cause, message }) => unusable(`${cause instanceof Error && cause.cause instanceof Error ? cause.cause.message : message}. Is the console running?`),
+      RequestError: ({ cause, message }) => {
+        const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause.message : message
+        return unusable(`${reason}. Is the console running?`)
+      },
       ResponseError: ({ message }) => unusable(message)
     })
   )
@@ -46,7 +49,9 @@ const checkCatalog = Effect.fnUntraced(function*({ catalogToken, catalogUri }: S
     const given = Option.isSome(catalogToken) ? "does not let that token write" : "is not given"
     return yield* unusable(`SPARK_CATALOG_TOKEN ${given} (HTTP ${status}); set it to the console's CATALOG_WRITE_TOKEN`)
   }
-  if (status === 404) return yield* unusable(`it has no table ${render(rows)}, which was made a moment ago: it is another lake's, or the URL does not end in /catalog`)
+  if (status === 404) {
+    return yield* unusable(`it has no table ${render(rows)}, which was made a moment ago: it is another lake's, or the URL does not end in /catalog`)
+  }
   return yield* unusable(`it answers HTTP ${status} to a change of ${render(rows)}; its log says why`)
 })
 

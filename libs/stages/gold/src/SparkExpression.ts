@@ -40,7 +40,8 @@ const signed = (number: string): string => (number.startsWith("-") ? `(${number}
 
 const wholeAt = (sql: string, location: number, rounded: number): Told => {
   const [written] = /^-?\d+/.exec(Buffer.from(sql).subarray(location).toString()) ?? []
-  return written !== undefined && Number(written) === rounded ? Either.right(signed(written)) : refuse(`it has the number ${rounded}; write it with all of its digits`)
+  const isFound = written !== undefined && Number(written) === rounded
+  return isFound ? Either.right(signed(written)) : refuse(`it has the number ${rounded}; write it with all of its digits`)
 }
 
 /** Tells what a constant of the statement `sql` is. JavaScript rounds large whole numbers, which are looked up where they stand. */
@@ -289,7 +290,9 @@ export const teller = ({ typeOf }: Pick<TypedSelect, "typeOf">, sql: string) => 
       }
       case "date_trunc": {
         const unit = constantText(operands[0])?.toLowerCase()
-        if (unit === undefined || !units.has(unit)) return refuse(`it calls date_trunc to ${unit ?? "what is no constant"}; models have ${[...units].join(", ")}`)
+        if (unit === undefined || !units.has(unit)) {
+          return refuse(`it calls date_trunc to ${unit ?? "what is no constant"}; models have ${[...units].join(", ")}`)
+        }
         if (kindOf(operands[1]!) !== "timestamp") return refuse(`it calls date_trunc of a ${nameOfType(operands[1]!)}; cast it to TIMESTAMP`)
         return Either.map(tell(operands[1]!), (time) => `CAST(date_trunc('${unit}', ${time}) AS TIMESTAMP_NTZ)`)
       }
@@ -306,7 +309,8 @@ export const teller = ({ typeOf }: Pick<TypedSelect, "typeOf">, sql: string) => 
   const order = (one: Node): Told => {
     const isDescending = one["type"] === "DESCENDING"
     const nulls = one["null_order"] === "NULLS FIRST" ? "NULLS FIRST" : "NULLS LAST"
-    return isNode(one["expression"]) ? Either.map(tell(one["expression"]), (x) => `${x} ${isDescending ? "DESC" : "ASC"} ${nulls}`) : refuse("it orders by nothing")
+    if (!isNode(one["expression"])) return refuse("it orders by nothing")
+    return Either.map(tell(one["expression"]), (x) => `${x} ${isDescending ? "DESC" : "ASC"} ${nulls}`)
   }
 
   const bound = (node: Node, which: "start" | "end"): Told => {
@@ -398,7 +402,8 @@ export const teller = ({ typeOf }: Pick<TypedSelect, "typeOf">, sql: string) => 
         return alike(sides(node, "input", "lower", "upper"), "BETWEEN", ([a, b, c]) => `(${a} BETWEEN ${b} AND ${c})`)
       case "COMPARISON": {
         const sign = comparisons[String(node["type"])]
-        return sign === undefined ? refuse(`it compares by ${String(node["type"])}`) : alike(sides(node, "left", "right"), sign, ([a, b]) => `(${a} ${sign} ${b})`)
+        if (sign === undefined) return refuse(`it compares by ${String(node["type"])}`)
+        return alike(sides(node, "left", "right"), sign, ([a, b]) => `(${a} ${sign} ${b})`)
       }
       case "CONJUNCTION":
         return joined(list(node["children"]), (parts) => `(${parts.join(node["type"] === "CONJUNCTION_AND" ? " AND " : " OR ")})`)

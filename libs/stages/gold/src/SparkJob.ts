@@ -91,6 +91,8 @@ export const make = (
   const time = identifier(model.time)
   const items = columns.map(({ name, type }) => `CAST(${identifier(name)} AS ${sparkTypes[type]}) AS ${identifier(name)}`)
   const key = model.key.map(identifier)
+  const keyTexts = key.map((name) => `CAST(${name} AS STRING)`).join(", ")
+  const groups = `GROUP BY ${key.join(", ")} HAVING count(*) > 1`
   const conditions = [
     key.map((name) => `${name} IS NULL`).join(" OR "),
     `CAST(date_trunc('${model.grain}', ${time}) AS TIMESTAMP_NTZ) <> ${time}`,
@@ -110,6 +112,6 @@ export const make = (
       path: `v1/namespaces/${staging.rows.namespace}/tables/${staging.rows.name}`
     },
     counts: RowCheck.countsSql(conditions, identifier(rowsName)),
-    repeated: `SELECT ${key.map((name) => `CAST(${name} AS STRING)`).join(", ")}, count(*) FROM ${identifier(rowsName)} GROUP BY ${key.join(", ")} HAVING count(*) > 1 LIMIT 1`
+    repeated: `SELECT ${keyTexts}, count(*) FROM ${identifier(rowsName)} ${groups} LIMIT 1`
   }
 }

@@ -38,7 +38,10 @@ const remedies: ReadonlyArray<readonly [RegExp, string]> = [
     /org\.apache\.iceberg\.spark\.SparkCatalog|Cannot find catalog plugin class/,
     "Give Spark Iceberg's runtime: spark.jars.packages org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0 in its spark-defaults.conf"
   ],
-  [/S3FileIO|software\.amazon\.awssdk/, "Give Spark Iceberg's bundle for S3, org.apache.iceberg:iceberg-aws-bundle:1.12.0, and AWS_ACCESS_KEY_ID with its secret"],
+  [
+    /S3FileIO|software\.amazon\.awssdk/,
+    "Give Spark Iceberg's bundle for S3, org.apache.iceberg:iceberg-aws-bundle:1.12.0, and AWS_ACCESS_KEY_ID with its secret"
+  ],
   [/JAVA_HOME|java: (command )?not found/i, "Spark needs Java: set JAVA_HOME"]
 ]
 
@@ -75,7 +78,8 @@ export const run = Effect.fn("SparkProcess.run")(function*(model: string, { cata
   yield* files.writeFileString(asked, JSON.stringify(job))
   const command = Command.make(submit, "--deploy-mode", "client", script, asked, answered).pipe(Command.env(environment(catalogToken)))
   const child = yield* (yield* CommandExecutor.CommandExecutor).start(command).pipe(
-    Effect.mapError(({ message }) => failed(`Spark cannot be started by SPARK_SUBMIT=${submit}: ${message}. Install Spark, or name its spark-submit by SPARK_SUBMIT`))
+    Effect.mapError(({ message }) =>
+      failed(`Spark cannot be started by SPARK_SUBMIT=${submit}: ${message}. Install Spark, or name its spark-submit by SPARK_SUBMIT`))
   )
   // A process that does not end when it is told would be waited for without end.
   yield* Effect.addFinalizer(() =>

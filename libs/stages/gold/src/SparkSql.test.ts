@@ -50,12 +50,18 @@ const statements: ReadonlyArray<readonly [sql: string, reason: string]> = [
     "SELECT vehicle_id, day_ts, event_id FROM e",
     "it has QUALIFY, which Spark has not"
   ],
-  [`WITH e AS (SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean) SELECT a.vehicle_id, a.day_ts FROM e AS a NATURAL JOIN e AS b`, "it has a NATURAL join"],
+  [
+    `WITH e AS (SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean) SELECT a.vehicle_id, a.day_ts FROM e AS a NATURAL JOIN e AS b`,
+    "it has a NATURAL join"
+  ],
   [
     `WITH e AS (SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean) SELECT * FROM e JOIN e AS b USING (vehicle_id, day_ts)`,
     "it has * over a join by USING; name the columns"
   ],
-  [`SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean UNION BY NAME SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean`, "UNION_BY_NAME"],
+  [
+    `SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean UNION BY NAME SELECT vehicle_id, ${day} AS day_ts FROM silver.telemetry_clean`,
+    "UNION_BY_NAME"
+  ],
   [
     `WITH e AS (SELECT *, count(*) OVER (ORDER BY event_us GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW) AS n FROM silver.telemetry_clean) ` +
     `SELECT vehicle_id, ${day} AS day_ts, max(n) AS n FROM e GROUP BY 1, 2`,

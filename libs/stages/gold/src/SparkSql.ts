@@ -33,11 +33,11 @@ const statementTeller = (selects: ReadonlyMap<Node, TypedSelect>, sql: string) =
     return `${identifier(name)} AS ${identifier(alias)}${columnList(from["column_name_alias"])}`
   }
 
-  const valuesOf = (from: Node, tell: (node: Node) => Told): Told =>
-    Either.map(
-      Either.all((Array.isArray(from["values"]) ? from["values"] : []).map((row) => Either.map(Either.all(list(row).map(tell)), (cells) => `(${cells.join(", ")})`))),
-      (rows) => `VALUES ${rows.join(", ")}`
-    )
+  const valuesOf = (from: Node, tell: (node: Node) => Told): Told => {
+    const rows: ReadonlyArray<unknown> = Array.isArray(from["values"]) ? from["values"] : []
+    const told = rows.map((row) => Either.map(Either.all(list(row).map(tell)), (cells) => `(${cells.join(", ")})`))
+    return Either.map(Either.all(told), (all) => `VALUES ${all.join(", ")}`)
+  }
 
   const fromOf = (from: Node, tell: (node: Node) => Told): Told => {
     switch (from["type"]) {
@@ -152,5 +152,6 @@ export const condition = Effect.fn("SparkSql.condition")(function*(connection: C
   const begin = "SELECT "
   const end = ` FROM ${identifier(table)} AS ${identifier(table)}`
   const told = yield* statement(connection, `${begin}(${test}\n) FROM ${table}`)
-  return told.startsWith(begin) && lower(told).endsWith(lower(end)) ? told.slice(begin.length, -end.length) : yield* new Untyped({ reason: "it is not one condition" })
+  const isOne = told.startsWith(begin) && lower(told).endsWith(lower(end))
+  return isOne ? told.slice(begin.length, -end.length) : yield* new Untyped({ reason: "it is not one condition" })
 })

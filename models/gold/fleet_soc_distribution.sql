@@ -14,16 +14,25 @@ WITH events AS (
     battery_percent
   FROM silver.telemetry_clean
 ), ranked AS (
-  SELECT vehicle_id, minute_us, battery_percent,
+  SELECT vehicle_id, minute_us, CAST(least(floor(battery_percent / 10), 9) AS INTEGER) AS band,
     row_number() OVER (PARTITION BY vehicle_id, minute_us ORDER BY event_us DESC, topic DESC, "partition" DESC, "offset" DESC) AS place
   FROM events WHERE battery_percent IS NOT NULL
 ), levels AS (
-  SELECT vehicle_id, minute_us, battery_percent, lead(minute_us) OVER (PARTITION BY vehicle_id ORDER BY minute_us) AS next_us
+  SELECT minute_us, band, minute_us + 3660000000 AS until_us, lead(minute_us) OVER (PARTITION BY vehicle_id ORDER BY minute_us) AS next_us
   FROM ranked WHERE place = 1
 ), minutes AS (
   SELECT DISTINCT minute_ts, minute_us FROM events
+), changes AS (
+  SELECT minute_us, band, 1 AS change FROM levels
+  UNION ALL
+  SELECT least(until_us, coalesce(next_us, until_us)) AS minute_us, band, -1 AS change FROM levels
+  UNION ALL
+  SELECT minutes.minute_us, bands.band, 0 AS change FROM minutes CROSS JOIN (SELECT DISTINCT band FROM levels) AS bands
+), totals AS (
+  SELECT minute_us, band, sum(change) AS change FROM changes GROUP BY minute_us, band
+), running AS (
+  SELECT minute_us, band, CAST(sum(change) OVER (PARTITION BY band ORDER BY minute_us) AS BIGINT) AS vehicles FROM totals
 )
-SELECT minutes.minute_ts, CAST(least(floor(levels.battery_percent / 10), 9) AS INTEGER) AS band, count(*) AS vehicles
-FROM minutes JOIN levels ON levels.minute_us <= minutes.minute_us AND levels.minute_us >= minutes.minute_us - 3600000000
-  AND (levels.next_us IS NULL OR levels.next_us > minutes.minute_us)
-GROUP BY minutes.minute_ts, CAST(least(floor(levels.battery_percent / 10), 9) AS INTEGER)
+SELECT minutes.minute_ts, running.band, running.vehicles
+FROM minutes JOIN running ON running.minute_us = minutes.minute_us
+WHERE running.vehicles > 0

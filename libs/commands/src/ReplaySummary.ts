@@ -76,7 +76,7 @@ export const count = Effect.fn("ReplaySummary.count")(function*(
   const silver = yield* number(connection, `SELECT count(*) AS n FROM ${clean}`)
   const vehicleMinutes = yield* number(
     connection,
-    `SELECT count(*) AS n FROM (SELECT DISTINCT vehicle_id, date_trunc('minute', event_ts::TIMESTAMP) FROM ${clean})`
+    `SELECT count(*) AS n FROM (SELECT DISTINCT vehicle_id, date_trunc('minute', make_timestamp(epoch_us(event_ts))) FROM ${clean})`
   )
   const rules = yield* connection.rows(
     `SELECT rule, count(*) AS n FROM ${yield* rowsOf(telemetryRejected, ranges)} GROUP BY rule ORDER BY n DESC, rule`

@@ -33,17 +33,20 @@ export interface DayFilesTarget {
 /** Iceberg's name for no order. */
 const unsortedId = 0
 
-const day = (contract: TableContract) => `date_diff('day', DATE '1970-01-01', "${contract.dayOf}"::TIMESTAMP::DATE)`
+/** By microseconds: casting a time with a zone to one without asks the engine's calendar, row by row. */
+const dayOf = (time: string) => `date_diff('day', DATE '1970-01-01', make_timestamp(epoch_us(${time}))::DATE)::INTEGER`
+
+const day = ({ dayOf: column }: TableContract) => dayOf(quoted(column))
 
 /** The days that the rows are of, those of most rows first. Most batches are of one, which the first and last time tell. */
 const daysOf = Effect.fnUntraced(function*(connection: Connection, contract: TableContract, relation: string) {
-  const dayOf = (time: string) => `date_diff('day', DATE '1970-01-01', ${time}("${contract.dayOf}")::TIMESTAMP::DATE)::INTEGER`
-  const bounds = yield* connection.rows(`SELECT ${dayOf("min")} AS first, ${dayOf("max")} AS last FROM ${relation}`)
+  const column = quoted(contract.dayOf)
+  const bounds = yield* connection.rows(`SELECT ${dayOf(`min(${column})`)} AS first, ${dayOf(`max(${column})`)} AS last FROM ${relation}`)
   const { first, last } = bounds[0]!
   if (first === null) return []
   if (first === last) return [{ day: first }]
   return yield* connection.rows(
-    `SELECT ${day(contract)}::INTEGER AS day, count(*) AS rows FROM ${relation} GROUP BY 1 ORDER BY 2 DESC, 1`
+    `SELECT ${day(contract)} AS day, count(*) AS rows FROM ${relation} GROUP BY 1 ORDER BY 2 DESC, 1`
   )
 })
 

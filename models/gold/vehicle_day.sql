@@ -31,14 +31,13 @@ WITH events AS (
   SELECT vehicle_id, day_ts, count(CASE WHEN speed > 0 THEN 1 END) AS minutes_moving, count(CASE WHEN speed = 0 THEN 1 END) AS minutes_standing
   FROM minutes GROUP BY vehicle_id, day_ts
 ), odometer AS (
-  SELECT vehicle_id, day_ts, odometer_miles,
-    row_number() OVER (PARTITION BY vehicle_id, day_ts ORDER BY event_us, topic, "partition", "offset") AS from_first,
-    row_number() OVER (PARTITION BY vehicle_id, day_ts ORDER BY event_us DESC, topic DESC, "partition" DESC, "offset" DESC) AS from_last
+  SELECT vehicle_id, day_ts, odometer_miles, row_number() OVER (PARTITION BY vehicle_id, day_ts ORDER BY event_us, topic, "partition", "offset") AS place,
+    count(*) OVER (PARTITION BY vehicle_id, day_ts) AS places
   FROM events WHERE odometer_miles IS NOT NULL
 ), ways AS (
-  SELECT vehicle_id, day_ts, max(CASE WHEN from_first = 1 THEN odometer_miles END) AS first_odometer_miles,
-    max(CASE WHEN from_last = 1 THEN odometer_miles END) AS last_odometer_miles
-  FROM odometer WHERE from_first = 1 OR from_last = 1 GROUP BY vehicle_id, day_ts
+  SELECT vehicle_id, day_ts, max(CASE WHEN place = 1 THEN odometer_miles END) AS first_odometer_miles,
+    max(CASE WHEN place = places THEN odometer_miles END) AS last_odometer_miles
+  FROM odometer WHERE place = 1 OR place = places GROUP BY vehicle_id, day_ts
 ), levels AS (
   SELECT vehicle_id, day_ts, battery - lag(battery) OVER (PARTITION BY vehicle_id, day_ts ORDER BY event_us, topic, "partition", "offset") AS change
   FROM events WHERE battery IS NOT NULL

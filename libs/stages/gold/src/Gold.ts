@@ -13,9 +13,11 @@ import { Wakeups } from "@voltlake/connectors/Wakeups"
 import * as Position from "@voltlake/domain/Position"
 import * as Progress from "@voltlake/domain/Progress"
 import { qualifiedName, telemetryClean } from "@voltlake/domain/Tables"
+import { signals } from "@voltlake/domain/TelemetryEvent"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import { transaction } from "@voltlake/postgres/Transaction"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
+import { name as quoted } from "@voltlake/query-engine/SqlText"
 import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@voltlake/stage-runner/Stage"
 import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
 import * as GoldProgress from "./GoldProgress.ts"
@@ -110,6 +112,17 @@ export const goldChannel = "voltlake_gold"
 
 const rewoundMessage = `${qualifiedName(telemetryClean)} was rewound: gold is filled again once silver has committed anew`
 
+/** Silver's columns that are not read where no live model asks for them. */
+const seldom = [["event_id", "VARCHAR"], ["ingest_ts", "TIMESTAMPTZ"], ["source", "VARCHAR"]] as const
+
+/** A SELECT of the new rows as models and the latest values read them. */
+const batchOf = (rows: string, models: ReadonlyArray<LiveModels.LiveModel>): string => {
+  const isRead = (name: string) => models.some(({ names }) => names === undefined || names.has(name))
+  const asked = seldom.map(([name, type]) => (isRead(name) ? name : `NULL::${type} AS ${name}`))
+  const always = ["vehicle_id", "event_ts", "topic", "\"partition\"", "\"offset\"", ...signals.map(({ name }) => quoted(name))]
+  return `SELECT ${[...always, ...asked].join(", ")} FROM ${rows}`
+}
+
 /** Builds the stage. Holds one engine connection for its scope. */
 export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
   const engine = yield* QueryEngine
@@ -182,7 +195,7 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
       return "advanced" satisfies Outcome
     }
     const rows = yield* SnapshotSource.range(telemetryClean, silver.metadata, from, ranges)
-    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS SELECT * FROM ${rows}`)
+    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS ${batchOf(rows, live.models)}`)
     const counts = yield* countRanges(connection, batchTable, ranges)
     const below = Progress.covered(yield* Progress.advance(gold.progress, counts))
     const models = yield* Effect.forEach(live.models, (model, index) => LiveRows.prepare(connection, model, index, batchTable, { silver, below }, gold))

@@ -13,11 +13,14 @@ import * as GoldProgress from "./GoldProgress.ts"
 import * as GoldTable from "./GoldTable.ts"
 import * as ModelMerge from "./ModelMerge.ts"
 import { type CheckedModel, modelHash } from "./ModelTable.ts"
+import { columnOf, isNode, lower } from "./SqlTree.ts"
 
 export interface LiveModel {
   readonly checked: CheckedModel
   readonly hash: string
   readonly plan: ModelMerge.LivePlan
+  /** Names that its SQL says, columns of silver among them; undefined: it may need any column. */
+  readonly names: ReadonlySet<string> | undefined
 }
 
 /** The hash of the model that is live under a name. */
@@ -73,6 +76,21 @@ export const setAside = Effect.fn("LiveModels.setAside")(function*(sql: PgClient
   ))
 })
 
+/** The last names of columns in a statement; undefined where it asks for all of some part. */
+const namesIn = (tree: unknown): ReadonlySet<string> | undefined => {
+  const found = new Set<string>()
+  const walk = (value: unknown): boolean => {
+    if (Array.isArray(value)) return value.every(walk)
+    if (!isNode(value)) return true
+    if (value["class"] === "STAR" || value["ref_type"] === "NATURAL") return false
+    if (Array.isArray(value["using_columns"])) for (const name of value["using_columns"]) found.add(lower(name))
+    const column = columnOf(value)
+    if (column !== undefined) found.add(column)
+    return Object.values(value).every(walk)
+  }
+  return walk(tree) ? found : undefined
+}
+
 /** Reads all models of this refresh again and again: what has been checked once is remembered, and what is wrong is said once. */
 export const reader = Effect.gen(function*() {
   const engine = yield* QueryEngine
@@ -81,9 +99,11 @@ export const reader = Effect.gen(function*() {
   const prepare = (model: CheckedModel["model"]) =>
     Effect.gen(function*() {
       const checked = yield* GoldModels.check(model)
-      const plan = yield* Effect.flatMap(engine.connect, (connection) => ModelMerge.plan(connection, checked))
+      const connection = yield* engine.connect
+      const plan = yield* ModelMerge.plan(connection, checked)
+      const names = namesIn((yield* connection.readStatement(model.sql)).tree)
       yield* Effect.logDebug("keeps a model live").pipe(Effect.annotateLogs({ model: model.name, how: ModelMerge.described(plan, model) }))
-      return Either.right({ checked, plan, hash: modelHash(model) } satisfies LiveModel)
+      return Either.right({ checked, plan, names, hash: modelHash(model) } satisfies LiveModel)
     }).pipe(
       Effect.scoped,
       // An engine that has no memory just now says nothing of the model.

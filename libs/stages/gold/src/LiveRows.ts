@@ -63,7 +63,7 @@ const applyMerged = Effect.fnUntraced(function*(
   if (plan.kind !== "merge") return
   yield* GoldTable.fetchByKey({ sql, connection }, checked, keys, plan.merged, there)
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${rows} AS ${plan.rowsOf(there, partial)}`)
-  yield* RowCheck.check(connection, checked, rows, of)
+  yield* RowCheck.checkGrouped(connection, checked, rows, of)
   yield* GoldTable.upsert(sql, checked, yield* keptSlices(connection, checked, rows, gold))
 })
 

@@ -47,10 +47,24 @@ export const countsOf = (row: Readonly<Record<string, unknown>> | undefined, tes
 export const countsSql = (conditions: ReadonlyArray<string>, rows: string): string =>
   `SELECT count(*) AS n, ${conditions.map((one, index) => `count(CASE WHEN ${one} THEN 1 END) AS c${index}`).join(", ")} FROM ${rows}`
 
-/** Checks the rows in a relation: `which` names them in errors. Answers how many they are. */
-export const check = Effect.fn("RowCheck.check")(function*(connection: Connection, checked: CheckedModel, rows: string, which: string) {
+const keyOf = ({ model }: CheckedModel) => model.key.map(quoted).join(", ")
+
+/** The first key that several of the rows have. */
+const repeatedIn = Effect.fnUntraced(function*(connection: Connection, checked: CheckedModel, rows: string) {
+  const key = keyOf(checked)
+  const { rows: [found] } = yield* connection.table(`SELECT ${key}, count(*) AS n FROM ${rows} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`)
+  return found === undefined ? undefined : { values: found.slice(0, -1), rows: found.at(-1) }
+})
+
+/** Checks the rows in a relation, of which no two have the same key: `which` names them in errors. Answers how many they are. */
+export const checkGrouped = Effect.fn("RowCheck.checkGrouped")(function*(
+  connection: Connection,
+  checked: CheckedModel,
+  rows: string,
+  which: string,
+  repeated: Found["repeated"] = undefined
+) {
   const { model } = checked
-  const key = model.key.map(quoted).join(", ")
   const time = `epoch_us(${quoted(model.time)})`
   const conditions = [
     model.key.map((name) => `${quoted(name)} IS NULL`).join(" OR "),
@@ -59,8 +73,10 @@ export const check = Effect.fn("RowCheck.check")(function*(connection: Connectio
   ]
   const [row] = yield* connection.rows(countsSql(conditions, rows))
   const counts = countsOf(row, model.tests.length)
-  const { rows: [repeated] } = yield* connection.table(`SELECT ${key}, count(*) AS n FROM ${rows} GROUP BY ${key} HAVING count(*) > 1 LIMIT 1`)
-  const found = { ...counts, repeated: repeated === undefined ? undefined : { values: repeated.slice(0, -1), rows: repeated.at(-1) } }
-  const broken = brokenBy(found, checked, which)
+  const broken = brokenBy({ ...counts, repeated }, checked, which)
   return broken === undefined ? counts.rows : yield* broken
 })
+
+/** The same of rows in any relation. */
+export const check = (connection: Connection, checked: CheckedModel, rows: string, which: string) =>
+  Effect.flatMap(repeatedIn(connection, checked, rows), (repeated) => checkGrouped(connection, checked, rows, which, repeated))

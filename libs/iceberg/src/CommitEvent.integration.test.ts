@@ -1,13 +1,14 @@
 // What a commit leaves in the event log, in the catalog's own transaction: one event for each that became visible, none for one that did not.
 import { expect, layer } from "@effect/vitest"
+import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql/SqlClient"
-import { Effect, Either, Layer, Ref } from "effect"
+import { Effect, Either, Fiber, Layer, Ref, Schedule, Stream } from "effect"
 import { join } from "node:path"
 import * as LocalObjectStore from "@voltlake/object-store/LocalObjectStore"
 import { temporaryFolder } from "@voltlake/postgres/testing/TemporaryFolder"
 import * as TestPostgres from "@voltlake/testing/TestPostgres"
 import * as Action from "./Action.ts"
-import { Catalog, CatalogError } from "./Catalog.ts"
+import { Catalog, CatalogError, commitChannel } from "./Catalog.ts"
 import type { DataFile } from "./DataFile.ts"
 import * as PostgresCatalog from "./PostgresCatalog.ts"
 import * as TableIdentifier from "./TableIdentifier.ts"
@@ -87,6 +88,15 @@ layer(Layer.provideMerge(Tables.layer, parts), { excludeTestServices: true })("T
       yield* append("new", [table], [Fixture.fakeFile("n")])
       yield* Transaction.commit({ commitId: "expiry", changes: [{ table, actions: [Action.expire([first!.snapshot!.snapshotId])] }] })
       expect((yield* eventsOf("expiry"))[0]).toMatchObject({ message: "noted.expired: expire, 1 snapshots dropped" })
+    }))
+
+  it.effect("keeps none from hearing of the commit", () =>
+    Effect.gen(function*() {
+      const table = yield* make("heard")
+      const heard = yield* (yield* PgClient.PgClient).listen(commitChannel).pipe(Stream.take(1), Stream.runCollect, Effect.fork)
+      // Nothing says when the listener is there.
+      const commits = Effect.flatMap(Transaction.newCommitId, (id) => append(id, [table], [])).pipe(Effect.repeat(Schedule.spaced("50 millis")))
+      expect(Array.from(yield* Effect.raceFirst(Fiber.join(heard), Effect.zipRight(commits, Effect.never)))).toEqual(["noted.heard"])
     }))
 
   it.effect("is not there of a commit that was refused, or retired", () =>

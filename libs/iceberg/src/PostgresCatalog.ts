@@ -190,8 +190,10 @@ const swapAll = (sql: SqlClient, { commitId, event, tables, unreferenced }: Swap
     yield* writeHeads(sql, commitId, sorted)
     yield* writeUnreferenced(sql, unreferenced)
     const names = sorted.map(({ table }) => TableIdentifier.render(table)).join(",")
-    if (event !== undefined) yield* OpsEvents.add({ kind: OpsEvents.commitKind, ...event })
-    yield* sql`SELECT pg_notify(${commitChannel}, ${names})`
+    // With the event by one statement: each is a round trip of every commit.
+    yield* event === undefined
+      ? sql`SELECT pg_notify(${commitChannel}, ${names})`
+      : OpsEvents.add({ kind: OpsEvents.commitKind, ...event }, { channel: commitChannel, payload: names })
   }).pipe(transaction(sql, "swap"), Effect.provideService(SqlClient, sql))
 
 const createTable = (sql: SqlClient, table: TableIdentifier.TableIdentifier, metadataLocation: string) =>

@@ -67,14 +67,20 @@ export const channel = "voltlake_events"
 
 const longAsText = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value)
 
+/** What else is told with an event, by the same statement. */
+export interface Told {
+  readonly channel: string
+  readonly payload: string
+}
+
 /** In the caller's transaction, where there is one. */
-export const add = (event: NewEvent): Effect.Effect<void, SqlError, SqlClient> =>
+export const add = (event: NewEvent, also?: Told): Effect.Effect<void, SqlError, SqlClient> =>
   Effect.flatMap(SqlClient, (sql) =>
     Effect.asVoid(sql`
       WITH added AS (
         INSERT INTO ops.events (severity, kind, subject, message, facts)
         VALUES (${event.severity}, ${event.kind}, ${event.subject}, ${event.message}, ${JSON.stringify(event.facts, longAsText)}::text::jsonb) RETURNING id
-      ) SELECT pg_notify(${channel}, id::text) FROM added`))
+      ) SELECT pg_notify(${channel}, id::text)${also === undefined ? sql`` : sql`, pg_notify(${also.channel}, ${also.payload})`} FROM added`))
 
 /** The newest of a stage's own events, under a lock that keeps another process from noting the same. */
 const newestOfStage = Effect.fnUntraced(function*(stage: string) {

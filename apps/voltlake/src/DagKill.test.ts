@@ -63,7 +63,7 @@ const stateOfModel = (name: string) => `lake.gold_model_state WHERE name = '${na
 
 /** By the names of tasks; the part in brackets is the model's. */
 const places: ReadonlyArray<readonly [task: RegExp, place: (model: string) => Place]> = [
-  [/^build_(.*)$/, (model) => table(model, { kind: "unchanged" })],
+  [/^build_(.*)$/, (model) => table(model, { kind: "found" })],
   [/^compare_(.*)$/, (model) => ({
     hold: `SELECT FROM ${stateOfModel(model)} FOR UPDATE`,
     state: `SELECT compared AS state FROM ${stateOfModel(model)}`,

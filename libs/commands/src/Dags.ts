@@ -50,11 +50,11 @@ const task = <E, R>(name: string, after: ReadonlyArray<string>, run: Task<E, R>[
 
 const at = (cron: string): Schedule => ({ cron, timeZone: "UTC", catchUp: "none", overlap: "skip" })
 
-const build = Effect.fnUntraced(function*(name: string) {
+const build = Effect.fnUntraced(function*(name: string, ids: GoldBatch.CommitIds) {
   const told = (done: number, of: number) => of > 10 && (done === of || done % Math.ceil(of / 10) === 0)
-  const built = yield* GoldBatch.build(yield* GoldModels.load(name), (done, of) => told(done, of) ? Effect.logInfo(`${done} of ${of} days`) : Effect.void)
-  const { days, kind, rows, units } = built
-  yield* Effect.logInfo(`${kind}: ${rows} rows of ${days} days`)
+  const onDay: GoldBatch.OnDay = (done, of) => told(done, of) ? Effect.logInfo(`${done} of ${of} days`) : Effect.void
+  const { days, kind, rows, units } = yield* GoldBatch.build(yield* GoldModels.load(name), onDay, ids)
+  yield* Effect.logInfo(kind === "found" ? "an attempt that was killed had committed it" : `${kind}: ${rows} rows of ${days} days`)
   return { kind, days, units, rows: Number(rows) } satisfies Facts
 })
 
@@ -97,7 +97,7 @@ const silverToGold = Effect.map(GoldModels.all, (models) => ({
   schedule: at("*/10 * * * *"),
   stuckAfter: Duration.hours(2),
   tasks: models.flatMap(({ model, name }) => [
-    task(`build_${name}`, [], () => build(name)),
+    task(`build_${name}`, [], (context) => build(name, context)),
     ...(Either.isRight(model) && model.right.refresh === "live"
       ? [
         task(`publish_${name}`, [`build_${name}`], () => goLive(name), behindRetries),

@@ -4,6 +4,7 @@ import { Console, Duration, Effect, Either, Schema } from "effect"
 import { qualifiedName } from "@voltlake/domain/Tables"
 import * as Gold from "@voltlake/gold/Gold"
 import * as GoldBatch from "@voltlake/gold/GoldBatch"
+import * as GoldLive from "@voltlake/gold/GoldLive"
 import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as GoldPublish from "@voltlake/gold/GoldPublish"
 import * as Forget from "@voltlake/maintenance/Forget"
@@ -36,7 +37,8 @@ const followLive = Effect.fnUntraced(function*({ settings }: Lake.Opened) {
 const followBatch = Effect.fnUntraced(function*(name: string) {
   const checked = yield* GoldModels.load(name)
   yield* GoldBatch.build(checked)
-  if (checked.model.refresh === "batch") yield* GoldPublish.publish(checked)
+  // A live table that could not be told apart was emptied: it is filled again.
+  yield* checked.model.refresh === "batch" ? GoldPublish.publish(checked) : GoldLive.start(checked)
 })
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))

@@ -3,7 +3,7 @@
  * it goes on where it stood after whatever happened to it, here or in another process.
  *
  * Exactly once is what is noted: a task whose end is recorded is not run again. One that was under way when its process died is run once more; what it had
- * committed it finds by the commit's id.
+ * committed it finds, by the commit's id or by the state that it left.
  */
 import { Cause, Clock, Deferred, Duration, Effect, Either, Exit, Fiber, FiberMap, HashMap, Logger, Option, Queue, Schedule, Schema, Stream } from "effect"
 import { listen } from "@voltlake/postgres/Notifications"

@@ -16,8 +16,10 @@ import * as Action from "@voltlake/iceberg/Action"
 import { Catalog } from "@voltlake/iceberg/Catalog"
 import type { DataFile } from "@voltlake/iceberg/DataFile"
 import * as Expression from "@voltlake/iceberg/Expression"
+import * as NewSnapshot from "@voltlake/iceberg/NewSnapshot"
 import * as ReadSql from "@voltlake/iceberg/ReadSql"
 import * as Scan from "@voltlake/iceberg/Scan"
+import * as Snapshot from "@voltlake/iceberg/Snapshot"
 import { TableFiles } from "@voltlake/iceberg/TableFiles"
 import { currentSchema, currentSnapshot, type TableMetadata } from "@voltlake/iceberg/TableMetadata"
 import { Tables } from "@voltlake/iceberg/Tables"
@@ -37,8 +39,8 @@ export class BatchSuperseded extends Schema.TaggedError<BatchSuperseded>()("Batc
 }
 
 export interface Built {
-  /** `full`: computed anew from all of silver. `unchanged`: silver had nothing new. */
-  readonly kind: "full" | "touched" | "unchanged"
+  /** `full`: computed anew from all of silver. `unchanged`: silver had nothing new. `found`: an earlier try had committed it. */
+  readonly kind: "full" | "touched" | "unchanged" | "found"
   readonly source: ModelTable.Source
   readonly units: number
   readonly days: number
@@ -172,7 +174,18 @@ const loadSilver = Effect.gen(function*() {
   }
 })
 
-const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, connection: Connection, onDay: OnDay) {
+/** Of whoever builds: the id of its commit, and those of earlier tries of which nobody knows what came of them. */
+export interface CommitIds {
+  readonly commitId: string
+  readonly earlierCommitIds: ReadonlyArray<string>
+}
+
+const attempt = Effect.fnUntraced(function*(
+  checked: ModelTable.CheckedModel,
+  connection: Connection,
+  onDay: OnDay,
+  { commitId, earlierCommitIds }: CommitIds
+) {
   const table = yield* ModelTable.ensure(checked)
   const { silver, silverEpoch } = yield* loadSilver
   const source = new ModelTable.Source({
@@ -182,9 +195,13 @@ const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, co
     position: Progress.position(silver.progress)
   })
   const written: Array<DataFile> = []
-  const run: Run = { connection, checked, commitId: yield* Transaction.newCommitId, silver, table, source, written }
+  const run: Run = { connection, checked, commitId, silver, table, source, written }
   const base = ModelTable.sourceOf(table.metadata)
-  if (base !== undefined && ModelTable.equals(base, source)) return { kind: "unchanged", source, units: 0, days: 0, rows: 0n } satisfies Built
+  if (base !== undefined && ModelTable.equals(base, source)) {
+    const last = NewSnapshot.nearestOwn(table.metadata)
+    const isFound = last !== undefined && earlierCommitIds.includes(Snapshot.commitId(last) ?? "")
+    return { kind: isFound ? "found" : "unchanged", source, units: 0, days: 0, rows: 0n } satisfies Built
+  }
   const engine = yield* BatchEngine
   const isFull = !(yield* touchedSince(run, base)) || (engine.isByDay && !(yield* isOfSingleDays(run)))
   const days = isFull ? yield* allDays(run) : (yield* ModelUnits.days(connection)).map((one): Day => ({ ...one, rows: 0n }))
@@ -200,13 +217,21 @@ const attempt = Effect.fnUntraced(function*(checked: ModelTable.CheckedModel, co
 }, Effect.scoped)
 
 /** Brings the model's table to silver as it is now. */
-export const build = Effect.fn("GoldBatch.build")(function*(checked: ModelTable.CheckedModel, onDay: OnDay = () => Effect.void) {
+export const build = Effect.fn("GoldBatch.build")(function*(
+  checked: ModelTable.CheckedModel,
+  onDay: OnDay = () => Effect.void,
+  ids: CommitIds | undefined = undefined
+) {
   const connection = yield* (yield* QueryEngine).connect
   const beganMs = yield* Clock.currentTimeMillis
   // What is read may not be cleaned away meanwhile.
   yield* (yield* Catalog).lease(`gold.${checked.model.name}`)
-  const built = yield* attempt(checked, connection, onDay).pipe(
-    Effect.retry({ while: (error) => error._tag === "RewriteStale", times: triesMax })
+  const newIds = Effect.map(Transaction.newCommitId, (commitId): CommitIds => ({ commitId, earlierCommitIds: ids?.earlierCommitIds ?? [] }))
+  // Files bear the commit's id: what is computed once more has another.
+  const again = Effect.flatMap(newIds, (fresh) => attempt(checked, connection, onDay, fresh))
+  const isStale = (error: { readonly _tag: string }) => error._tag === "RewriteStale"
+  const built = yield* attempt(checked, connection, onDay, ids ?? (yield* newIds)).pipe(
+    Effect.catchIf(isStale, () => Effect.retry(again, { while: isStale, times: triesMax - 1 }))
   )
   const { source: _, ...facts } = built
   yield* Effect.logDebug("built a gold table").pipe(Effect.annotateLogs({ model: checked.model.name, ms: (yield* Clock.currentTimeMillis) - beganMs, ...facts }))

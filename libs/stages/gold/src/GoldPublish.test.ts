@@ -98,6 +98,12 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("a publ
       yield* expectSame
       const [comment] = yield* sql<{ readonly text: string }>`SELECT obj_description('gold_vehicle_day'::regclass) AS text`
       expect(comment?.text).toBe(models[0]!.description)
+      // Comments follow the model, and the table stays as it is.
+      yield* sql`COMMENT ON COLUMN gold_vehicle_day.events IS 'another'`
+      yield* expectSame
+      const [column] = yield* sql<{ readonly text: string }>`SELECT col_description(attrelid, attnum) AS text FROM pg_attribute
+        WHERE attrelid = 'gold_vehicle_day'::regclass AND attname = 'events'`
+      expect(column?.text).toBe("All events")
       const [key] = yield* sql<{ readonly text: string }>`SELECT pg_get_constraintdef(oid) AS text FROM pg_constraint
         WHERE conrelid = 'gold_vehicle_day'::regclass AND contype = 'p'`
       expect(key?.text).toBe("PRIMARY KEY (vehicle_id, day_ts)")

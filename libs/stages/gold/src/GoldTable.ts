@@ -23,17 +23,28 @@ const readable = (table: string) =>
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'gold_reader') THEN GRANT SELECT ON public.${quoted(table)} TO gold_reader; END IF;
   END $do$;`
 
+const comments = ({ columns, model }: CheckedModel): string =>
+  [
+    `COMMENT ON TABLE ${qualified(model)} IS ${literal(model.description)};`,
+    ...columns.map(({ doc, name }) => `COMMENT ON COLUMN ${qualified(model)}.${quoted(name)} IS ${doc === "" ? "NULL" : literal(doc)};`)
+  ].join("\n")
+
 /** The table with its key and comments, made anew where it has other columns: it is derived from silver. Answers whether it was made. */
-export const ensure = Effect.fn("GoldTable.ensure")(function*(sql: PgClient.PgClient, { columns, model }: CheckedModel) {
-  const table = tableName(model)
-  const wanted = columns.map(({ name, type }) => `${name} ${RowsBetween.pgType(type).split(" COLLATE")[0]}`)
-  const found = yield* sql<{ readonly shape: string }>`
-    SELECT a.attname || ' ' || format_type(a.atttypid, NULL) AS shape FROM pg_attribute AS a
-    WHERE a.attrelid = to_regclass(${`public.${table}`}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
-  const shapes = found.map(({ shape }) => shape.replace(" without time zone", ""))
-  if (JSON.stringify(shapes) === JSON.stringify(wanted)) return false
+export const ensure = Effect.fn("GoldTable.ensure")(function*(sql: PgClient.PgClient, checked: CheckedModel) {
+  const { columns, model } = checked
+  const wanted = columns.map(({ doc, name, type }) => ({ shape: `${name} ${RowsBetween.pgType(type).split(" COLLATE")[0]}`, doc }))
+  const found = yield* sql<{ readonly shape: string; readonly doc: string; readonly description: string }>`
+    SELECT a.attname || ' ' || replace(format_type(a.atttypid, NULL), ' without time zone', '') AS shape,
+      coalesce(col_description(a.attrelid, a.attnum), '') AS doc, coalesce(obj_description(a.attrelid, 'pg_class'), '') AS description
+    FROM pg_attribute AS a
+    WHERE a.attrelid = to_regclass(${qualified(model)}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`
+  const isSame = found.length === wanted.length && found.every(({ shape }, index) => shape === wanted[index]!.shape)
+  if (isSame) {
+    const isSaid = found.every(({ description, doc }, index) => doc === wanted[index]!.doc && description === model.description)
+    if (!isSaid) yield* sql.unsafe(comments(checked))
+    return false
+  }
   const column = ({ name, type }: ModelColumn) => `${quoted(name)} ${RowsBetween.pgType(type)}${model.key.includes(name) ? " NOT NULL" : ""}`
-  const documented = columns.filter(({ doc }) => doc !== "")
   const isIndexed = model.key[0] === model.time
   // A live row is written over with each commit: with room in its page no index is touched.
   const room = model.refresh === "live" ? " WITH (fillfactor = 70)" : ""
@@ -41,9 +52,8 @@ export const ensure = Effect.fn("GoldTable.ensure")(function*(sql: PgClient.PgCl
     DROP TABLE IF EXISTS ${qualified(model)};
     CREATE TABLE ${qualified(model)} (${columns.map(column).join(", ")}, PRIMARY KEY (${model.key.map(quoted).join(", ")}))${room};
     ${isIndexed ? "" : `CREATE INDEX ON ${qualified(model)} (${quoted(model.time)});`}
-    COMMENT ON TABLE ${qualified(model)} IS ${literal(model.description)};
-    ${readable(table)}
-    ${documented.map(({ doc, name }) => `COMMENT ON COLUMN ${qualified(model)}.${quoted(name)} IS ${literal(doc)};`).join("\n")}`)
+    ${readable(tableName(model))}
+    ${comments(checked)}`)
   return true
 })
 

@@ -1,6 +1,6 @@
 import { SqlClient } from "@effect/sql"
 import { describe, expect, it, layer } from "@effect/vitest"
-import { Deferred, Effect, Either, Fiber } from "effect"
+import { Deferred, Duration, Effect, Either, Fiber, Schedule } from "effect"
 import * as Progress from "@voltlake/domain/Progress"
 import { ObjectStore } from "@voltlake/object-store/ObjectStore"
 import * as GoldLake from "@voltlake/testing/GoldLake"
@@ -204,6 +204,35 @@ layer(GoldLake.postgres, { excludeTestServices: true })("Gold", (it) => {
     yield* expectRecomputed
   }))
 
+  lake("reads a batch again where a row was mended meanwhile", Effect.gen(function*() {
+    yield* send(0, someEvents(SeededRandom.make(3), 50))
+    yield* GoldLake.fill
+    const sql = yield* SqlClient.SqlClient
+    // A row that somebody made wrong, and that the comparison mends while a batch is on its way.
+    yield* sql`UPDATE gold_fleet_minute_metrics SET total_events = total_events + 7`
+    yield* send(0, someEvents(SeededRandom.make(4), 50, "f"))
+    yield* fillSilver
+    const isHeld = yield* Deferred.make<void>()
+    const mayGoOn = yield* Deferred.make<void>()
+    const mending = yield* Effect.fork(sql.withTransaction(Effect.gen(function*() {
+      const before = yield* GoldProgress.lock(sql)
+      yield* Deferred.succeed(isHeld, undefined)
+      yield* Deferred.await(mayGoOn)
+      yield* sql`UPDATE gold_fleet_minute_metrics SET total_events = total_events - 7`
+      yield* GoldProgress.write(sql, { ...before, revision: before.revision + 1n })
+    })))
+    yield* Deferred.await(isHeld)
+    const step = yield* Effect.fork(Effect.flip(stepOnce(gold())))
+    // It has computed its rows once it waits for the lock.
+    const waiting = sql<{ readonly n: number }>`SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`
+    yield* Effect.repeat(waiting, { until: ([row]) => row!.n > 0, schedule: Schedule.spaced(Duration.millis(20)) }).pipe(Effect.timeout(Duration.seconds(20)))
+    yield* Deferred.succeed(mayGoOn, undefined)
+    yield* Fiber.join(mending)
+    expect(yield* Fiber.join(step)).toMatchObject({ _tag: "GoldMoved" })
+    yield* inProcess(drain(gold()))
+    yield* expectRecomputed
+  }))
+
   for (
     const [how, statement] of [
       ["fails", "raise exception 'no room'"],
@@ -240,7 +269,8 @@ layer(GoldLake.postgres, { excludeTestServices: true })("Gold", (it) => {
         progress: new Map([[key, new Progress.PartitionProgress({ ...known!, position: position + more, rows: rows + more })]]),
         silverEpoch: 0,
         silverRemoval: "",
-        minutesFrom: undefined
+        minutesFrom: undefined,
+        revision: 0n
       })
     }
     for (const [key, more] of [["telemetry_raw-0", 1n], ["another-0", 0n]] as const) {

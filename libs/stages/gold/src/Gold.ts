@@ -198,7 +198,7 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${batchTable} AS ${batchOf(rows, live.models)}`)
     const counts = yield* countRanges(connection, batchTable, ranges)
     const below = Progress.covered(yield* Progress.advance(gold.progress, counts))
-    const models = yield* Effect.forEach(live.models, (model, index) => LiveRows.prepare(connection, model, index, batchTable, { silver, below }, gold))
+    const models = yield* Effect.forEach(live.models, (model) => LiveRows.prepare({ connection, sql }, model, batchTable, { silver, below }, gold))
     const batch: Batch = { ranges: counts, latest: yield* LatestValues.reduce(connection, batchTable), models }
     yield* merge(sql, batch, silver, { gold, live: live.states })
     yield* StageMetrics.counted("gold", counts, waiting)

@@ -172,6 +172,7 @@ const mend = Effect.fnUntraced(function*({ checked, connection, sql }: Context, 
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${ModelUnits.unitsTable} AS FROM ${differingUnits}`)
   const apply = yield* LiveRows.unitsAnew(connection, checked, { silver, below: Progress.covered(gold.progress) }, gold)
   yield* apply(sql)
+  yield* GoldProgress.write(sql, { ...gold, revision: gold.revision + 1n })
 })
 
 /**

@@ -81,7 +81,8 @@ COMMENT ON TABLE lake.gold_model_state IS 'Up to which snapshot of gold.<name> t
 const live = `
 ALTER TABLE gold_vehicle_minute_metrics ALTER COLUMN avg_speed_mph DROP EXPRESSION;
 ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet DROP EXPRESSION;
-ALTER TABLE lake.gold_progress ADD COLUMN minutes_from integer;
+ALTER TABLE lake.gold_progress ADD COLUMN minutes_from integer, ADD COLUMN revision bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN lake.gold_progress.revision IS 'Counts what was changed in live tables without moving the progress';
 COMMENT ON COLUMN lake.gold_progress.minutes_from IS 'The first day (since 1970) of which tables of minutes have rows here; none: all days';
 ALTER TABLE lake.gold_model_state ALTER COLUMN table_uuid DROP NOT NULL, ADD COLUMN live text;
 -- Rows are written over and over: a page with room takes the new version beside the old, and no index is touched.

@@ -1,6 +1,7 @@
 /**
- * What new rows of silver do to a live model's table. Before the transaction the new rows are reduced to the model's own aggregates, or the units that they
- * touch are computed anew from silver; in it, aggregates are merged with those that are there, and the rows put in. Rows stay in the engine and in PostgreSQL.
+ * What new rows of silver do to a live model's table. All of it is computed before the transaction: the new rows are reduced to the model's own aggregates
+ * and merged with those that are there, or the units that they touch are computed anew from silver. In the transaction rows are put in, if gold is still as
+ * it was. Rows stay in the engine and in PostgreSQL.
  */
 import type { SqlError } from "@effect/sql"
 import type { PgClient } from "@effect/sql-pg"
@@ -29,10 +30,11 @@ export class LiveModelFailed extends Schema.TaggedError<LiveModelFailed>()("Live
 }
 
 export interface Prepared {
-  /** In the transaction. */
-  readonly apply: (sql: PgClient.PgClient) => Effect.Effect<void, SqlError.SqlError | LiveModelFailed>
+  /** In the transaction, where gold's progress is the one that it was computed from. */
+  readonly apply: (sql: PgClient.PgClient) => Effect.Effect<void, SqlError.SqlError>
 }
 
+const added = "gold_live_added"
 const there = "gold_live_there"
 const rows = "gold_live_rows"
 
@@ -52,43 +54,28 @@ const failing = ({ model }: CheckedModel) => <A, E, R>(effect: Effect.Effect<A, 
       ? new LiveModelFailed({ model: model.name, hash: modelHash(model), reason: error.message })
       : error as Exclude<E, QueryError | RowCheck.ModelBroken>)
 
-const applyMerged = Effect.fnUntraced(function*(
-  sql: PgClient.PgClient,
-  connection: Connection,
-  { checked, plan }: LiveModel,
-  partial: string,
-  keys: ReadonlyArray<RowsBetween.Slice>,
-  gold: GoldProgress
-) {
-  if (plan.kind !== "merge") return
-  yield* GoldTable.fetchByKey({ sql, connection }, checked, keys, plan.merged, there)
-  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${rows} AS ${plan.rowsOf(there, partial)}`)
-  yield* RowCheck.checkGrouped(connection, checked, rows, of)
-  yield* GoldTable.upsert(sql, checked, yield* keptSlices(connection, checked, rows, gold))
-})
-
-/** `batch`: a relation of silver's new rows. `index` tells apart what several models have in the engine. */
+/** `batch`: a relation of silver's new rows. */
 export const prepare = Effect.fn("LiveRows.prepare")(function*(
-  connection: Connection,
-  live: LiveModel,
-  index: number,
+  { connection, sql }: { readonly connection: Connection; readonly sql: PgClient.PgClient },
+  { checked, plan }: LiveModel,
   batch: string,
   silver: UnitRows.SilverBelow,
   gold: GoldProgress
 ) {
-  const { checked, plan } = live
   const { columns, model } = checked
-  if (plan.kind === "merge") {
-    const partial = `gold_live_partial_${index}`
-    yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${ModelUnits.sourceRows(batch)}`)
-    yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${partial} AS ${boundSql(model)}`)
-    const keys = yield* RowsBetween.slices(connection, columns.filter(({ name }) => model.key.includes(name)), partial)
-    return { apply: (sql) => failing(checked)(applyMerged(sql, connection, live, partial, keys, gold)) } satisfies Prepared
+  if (plan.kind === "recompute") {
+    yield* ModelUnits.begin(connection, model)
+    yield* ModelUnits.addOf(connection, model, batch)
+    return { apply: yield* unitsAnew(connection, checked, silver, gold) } satisfies Prepared
   }
-  yield* ModelUnits.begin(connection, model)
-  yield* ModelUnits.addOf(connection, model, batch)
-  const replaced = yield* unitsAnew(connection, checked, silver, gold)
-  return { apply: replaced } satisfies Prepared
+  yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${ModelUnits.sourceRows(batch)}`)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${added} AS ${boundSql(model)}`)
+  const keys = yield* RowsBetween.slices(connection, columns.filter(({ name }) => model.key.includes(name)), added)
+  yield* GoldTable.fetchByKey({ sql, connection }, checked, keys, plan.merged, there)
+  yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${rows} AS ${plan.rowsOf(there, added)}`)
+  yield* RowCheck.checkGrouped(connection, checked, rows, of)
+  const slices = yield* keptSlices(connection, checked, rows, gold)
+  return { apply: (to) => GoldTable.upsert(to, checked, slices) } satisfies Prepared
 }, (effect, _, live) => failing(live.checked)(effect))
 
 /** Computes the units in `ModelUnits.unitsTable` anew. Answers what puts them in the place of those that are there. */

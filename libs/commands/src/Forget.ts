@@ -1,12 +1,17 @@
 /** `voltlake forget VEHICLE`: out of the lake's tables, then out of what was made of them, then out of what is kept of the past. */
 import { SqlClient } from "@effect/sql"
 import { Console, Duration, Effect, Either, Schema } from "effect"
+import { goldNamespace } from "@voltlake/domain/GoldModel"
 import { qualifiedName } from "@voltlake/domain/Tables"
 import * as Gold from "@voltlake/gold/Gold"
 import * as GoldBatch from "@voltlake/gold/GoldBatch"
 import * as GoldLive from "@voltlake/gold/GoldLive"
 import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as GoldPublish from "@voltlake/gold/GoldPublish"
+import * as ModelTable from "@voltlake/gold/ModelTable"
+import { Catalog } from "@voltlake/iceberg/Catalog"
+import { render } from "@voltlake/iceberg/TableIdentifier"
+import { Tables } from "@voltlake/iceberg/Tables"
 import * as Forget from "@voltlake/maintenance/Forget"
 import * as Lake from "./Lake.ts"
 import * as LakeSetup from "./LakeSetup.ts"
@@ -41,14 +46,30 @@ const followBatch = Effect.fnUntraced(function*(name: string) {
   yield* checked.model.refresh === "batch" ? GoldPublish.publish(checked) : GoldLive.start(checked)
 })
 
+/** Tables of models that are no more: nobody knows any more what they have of whom. */
+const ofNoModel = Effect.fnUntraced(function*(names: ReadonlyArray<string>) {
+  const sql = yield* SqlClient.SqlClient
+  const tables = yield* Tables
+  const found: Array<string> = []
+  for (const table of yield* (yield* Catalog).list) {
+    if (table.namespace !== goldNamespace || names.includes(table.name)) continue
+    const { metadata } = yield* tables.load(table)
+    if (ModelTable.sourceOf(metadata) !== undefined) found.push(`${render(table)} has no model any more: drop it`)
+  }
+  const states = yield* sql<{ readonly name: string }>`SELECT name FROM lake.gold_model_state WHERE to_regclass('public.gold_' || name) IS NOT NULL`
+  return [...found, ...states.filter(({ name }) => !names.includes(name)).map(({ name }) => `gold_${name} in PostgreSQL has no model any more: drop it`)]
+})
+
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
 
 /** Each as far as it goes; answers what did not. */
 const followAll = Effect.fnUntraced(function*(opened: Lake.Opened) {
   const live = yield* Effect.either(followLive(opened))
-  const batch = yield* Effect.forEach(yield* GoldModels.all, ({ name }) =>
+  const models = yield* GoldModels.all
+  const batch = yield* Effect.forEach(models, ({ name }) =>
     Effect.map(Effect.either(followBatch(name)), Either.mapLeft((error) => `gold.${name}: ${messageOf(error)}`)))
-  return [...batch, Either.mapLeft(live, (error) => `live gold: ${messageOf(error)}`)].flatMap((one) => (Either.isLeft(one) ? [one.left] : []))
+  const failed = [...batch, Either.mapLeft(live, (error) => `live gold: ${messageOf(error)}`)].flatMap((one) => (Either.isLeft(one) ? [one.left] : []))
+  return [...failed, ...(yield* ofNoModel(models.map(({ name }) => name)))]
 })
 
 /** What operations noted with rows of the vehicle in it. */

@@ -17,11 +17,11 @@ const comparableMax = "1e12"
 
 const thousandths = (column: string, type: string) => `coalesce(sum(floor(least(${column}, ${comparableMax}) * 1000)::${type}), 0)`
 
-const pgMinutes = (table: string, events: string, maxSpeed: string, minBattery: string) => `
+const pgMinutes = (table: string, isKept: string, events: string, maxSpeed: string, minBattery: string) => `
   SELECT (extract(epoch FROM date_trunc('day', minute_ts)) * 1000000)::bigint::text AS key, concat_ws(' ', count(*), sum(${events}), sum(speed_count),
     trunc(coalesce(sum(speed_sum), 0) * 1000000),
     ${maxSpeed === "" ? "0" : thousandths(maxSpeed, "numeric")}, ${thousandths(minBattery, "numeric")}) AS digest
-  FROM ${table} GROUP BY 1`
+  FROM ${table} WHERE ${isKept} GROUP BY 1`
 
 const engineMinutes = (rows: string, key: string, maxSpeed: boolean) => `
   WITH minutes AS (
@@ -62,12 +62,12 @@ export interface GoldDigests {
   readonly latest: Digest
 }
 
-/** What gold holds; in the caller's transaction. */
-export const held = Effect.fn("GoldDigest.held")(function*(sql: SqlClient.SqlClient) {
+/** What gold holds, of minutes those that a condition holds of; in the caller's transaction. */
+export const held = Effect.fn("GoldDigest.held")(function*(sql: SqlClient.SqlClient, isKept: string) {
   const read = (query: string) => Effect.map(sql.unsafe<Record<string, SqlValue>>(query), digestOf)
   const digests: GoldDigests = {
-    vehicleMinutes: yield* read(pgMinutes("gold_vehicle_minute_metrics", "event_count", "max_speed_mph", "min_battery_percent")),
-    fleetMinutes: yield* read(pgMinutes("gold_fleet_minute_metrics", "total_events", "", "min_battery_percent_fleet")),
+    vehicleMinutes: yield* read(pgMinutes("gold_vehicle_minute_metrics", isKept, "event_count", "max_speed_mph", "min_battery_percent")),
+    fleetMinutes: yield* read(pgMinutes("gold_fleet_minute_metrics", isKept, "total_events", "", "min_battery_percent_fleet")),
     latest: yield* read(pgLatest)
   }
   return digests

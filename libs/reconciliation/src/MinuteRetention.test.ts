@@ -35,6 +35,10 @@ const batch = (name: string) =>
 /** Days are kept from this one on. */
 const keepFrom = (day: string) => Effect.suspend(() => MinuteRetention.run(Math.floor((Date.now() - Date.parse(day)) / 86_400_000)))
 
+const minute = "date_trunc('minute', event_ts)"
+const earlier = "-- name: aaa\n-- description: for a test\n-- key: at_ts\n-- time: at_ts\n-- grain: minute\n-- refresh: batch\n" +
+  `SELECT ${minute} AS at_ts, count(*) AS n FROM silver.telemetry_clean GROUP BY ${minute}`
+
 const models = ["vehicle_minute_metrics", "fleet_minute_metrics", "fleet_soc_distribution", "vehicle_day"]
 
 layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("tables of minutes", (it) => {
@@ -45,7 +49,14 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("tables
       yield* GoldLake.fill
       for (const name of models) yield* batch(name)
       expect(yield* daysIn("gold_fleet_soc_distribution")).toEqual(days)
+      // As a run leaves it that is killed: what is to go is there yet, and no breach.
+      yield* sql`UPDATE lake.gold_progress SET minutes_from = 20150`
+      expect(yield* breaches).toEqual([])
+      // A table of an earlier model, with another time, keeps nobody from anything.
+      yield* sql`INSERT INTO lake.gold_model (name, text) VALUES ('aaa', ${earlier})`
+      yield* sql`CREATE TABLE gold_aaa (another timestamp)`
       const removed = yield* inProcess(keepFrom("2025-03-03"))
+      yield* sql`DELETE FROM lake.gold_model`
       expect(removed).toEqual({ gold_vehicle_minute_metrics: 4, gold_fleet_minute_metrics: 2, gold_fleet_soc_distribution: 2 })
       const check = Effect.gen(function*() {
         for (const name of models) yield* batch(name)

@@ -148,11 +148,13 @@ const readGold = Effect.fnUntraced(function*() {
   return yield* transaction(Effect.gen(function*() {
     yield* sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`
     const { minutesFrom, progress, silverRemoval } = yield* GoldProgress.read(sql)
-    const [sums] = yield* sql<{ readonly vehicle: bigint; readonly fleet: bigint }>`
-      SELECT (SELECT coalesce(sum(event_count), 0)::bigint FROM gold_vehicle_minute_metrics) AS vehicle,
-        (SELECT coalesce(sum(total_events), 0)::bigint FROM gold_fleet_minute_metrics) AS fleet`
+    // Rows of days before may yet be there: they go a day at a time.
+    const isKept = minutesFrom === undefined ? "true" : `minute_ts >= timestamp 'epoch' + ${minutesFrom} * interval '1 day'`
+    const [sums] = yield* sql.unsafe<{ readonly vehicle: bigint; readonly fleet: bigint }>(`
+      SELECT (SELECT coalesce(sum(event_count), 0)::bigint FROM gold_vehicle_minute_metrics WHERE ${isKept}) AS vehicle,
+        (SELECT coalesce(sum(total_events), 0)::bigint FROM gold_fleet_minute_metrics WHERE ${isKept}) AS fleet`)
     const [vehicle, fleet] = [BigInt(sums?.vehicle ?? 0n), BigInt(sums?.fleet ?? 0n)]
-    return { minutesFrom, progress, silverRemoval, vehicle, fleet, digests: yield* GoldDigest.held(sql) }
+    return { minutesFrom, progress, silverRemoval, vehicle, fleet, digests: yield* GoldDigest.held(sql, isKept) }
   }))
 })
 

@@ -31,7 +31,8 @@ _MINUTES = """
 SELECT {vehicle} AS vehicle_id, (extract(epoch FROM minute_ts) * 1000000)::bigint AS minute_us, {events} AS events, speed_count,
   trim_scale(speed_sum * 1000000)::text AS speed_micros, avg_speed_mph{suffix} AS average, {fastest} AS max_speed,
   min_battery_percent{suffix} AS min_battery
-FROM {table}"""
+FROM {table}, lake.gold_progress
+WHERE minutes_from IS NULL OR minute_ts >= timestamp 'epoch' + minutes_from * interval '1 day'"""
 _VEHICLE_MINUTES = _MINUTES.format(
     vehicle="vehicle_id", events="event_count", suffix="", fastest="max_speed_mph", table="gold_vehicle_minute_metrics"
 )

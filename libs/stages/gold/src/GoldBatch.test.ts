@@ -131,7 +131,7 @@ const nightly = (seed: number) => {
 }
 
 const lake = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
-  it.live(name, () => Effect.provide(effect, StageLake.durable) as Effect.Effect<A, E>, 60_000)
+  it.live(name, () => Effect.provide(effect, StageLake.durable) as Effect.Effect<A, E>, 240_000)
 
 const at = (id: string, time: string, more: object = {}) => event({ id, time, ...more })
 

@@ -121,7 +121,7 @@ const listUnits = Effect.fnUntraced(function*({ checked: { model }, connection, 
   const ofDay = `bucket_us >= ${dayUs} AND bucket_us < ${dayUs + ModelUnits.dayLength}`
   const [listed] = yield* connection.rows(`SELECT ${json([...own, "bucket_us"].map(quoted))} AS texts FROM ${units} WHERE ${ofDay}`)
   const columns = own.map((name, index) => `u.value ->> ${index} AS ${quoted(name)}`)
-  const bucket = `timestamp 'epoch' + (u.value ->> ${own.length})::bigint * interval '1 microsecond' AS bucket`
+  const bucket = `${RowsBetween.pgInstant(`(u.value ->> ${own.length})::bigint`)} AS bucket`
   yield* sql.unsafe("DROP TABLE IF EXISTS compared_unit")
   yield* sql.unsafe(`CREATE TEMP TABLE compared_unit ON COMMIT DROP AS SELECT ${[...columns, bucket].join(", ")} FROM json_array_elements($1::json) AS u`, [
     String(listed?.["texts"] ?? "[]")

@@ -11,7 +11,7 @@ import type { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
 import type * as LakeTables from "@voltlake/connectors/LakeTables"
 import * as SnapshotSource from "@voltlake/connectors/SnapshotSource"
-import { grainLength } from "@voltlake/domain/GoldModel"
+import { type GoldModel, grainLength } from "@voltlake/domain/GoldModel"
 import * as Progress from "@voltlake/domain/Progress"
 import { telemetryClean } from "@voltlake/domain/Tables"
 import { transaction } from "@voltlake/postgres/Transaction"
@@ -41,7 +41,7 @@ interface Context {
 }
 
 /** Takes out of PostgreSQL what it has, and puts in what silver's rows give. */
-type Change = Effect.Effect<void, SqlError.SqlError>
+type Change = Effect.Effect<void, SqlError.SqlError | LiveRows.LiveModelFailed>
 
 const below = ({ progress }: GoldProgress.GoldProgress) => Progress.covered(progress)
 
@@ -66,10 +66,18 @@ const replace = Effect.fnUntraced(function*(
   const slices = yield* LiveRows.keptSlices(connection, checked, `(SELECT * FROM (${boundSql(checked.model)}) AS r WHERE ${kept})`, gold)
   const change: Change = Effect.zipRight(
     sql.unsafe(`DELETE FROM ${GoldTable.qualified(checked.model)} AS g WHERE ${gone}`),
-    GoldTable.upsert(sql, checked, slices)
+    LiveRows.ofRows(checked)(GoldTable.upsert(sql, checked, slices))
   )
   return change
-})
+}, (effect, _, { checked }) => LiveRows.failing(checked)(effect))
+
+/** What cannot be told apart goes as a whole, and the next run of the batch fills it. */
+const empty = ({ sql }: Context, model: GoldModel): Change =>
+  Effect.asVoid(Effect.zipRight(LiveModels.end(sql, model.name), sql.unsafe(`TRUNCATE ${GoldTable.qualified(model)}`))).pipe(
+    // It takes part in the transaction that there is.
+    Effect.catchTag("CommitUnknown", Effect.die),
+    Effect.provideService(SqlClient.SqlClient, sql)
+  )
 
 /** What lies before an instant goes; late rows that came after the removal stay. */
 const before = Effect.fnUntraced(function*(context: Context, time: string) {
@@ -126,16 +134,9 @@ const unitsOfMinutes = Effect.fnUntraced(function*({ connection, gold, silver, s
   yield* connection.run(`INSERT INTO ${ModelUnits.unitsTable} SELECT DISTINCT unnest(generate_series(${ModelUnits.bucket("us", length)},
     ${ModelUnits.bucket(`(us + ${model.lookback})`, length)}, ${length})) FROM (SELECT epoch_us(minute_ts) AS us FROM ${vehicleMinutes})`)
   const apply = yield* LiveRows.unitsAnew(connection, checked, { silver, below: below(gold) }, gold)
-  return apply(sql)
-})
-
-/** What cannot be told by the vehicles' minutes goes as a whole, and the next run of the batch fills it. */
-const empty = ({ sql }: Context, { checked: { model } }: LiveModels.LiveModel): Change =>
-  Effect.asVoid(Effect.zipRight(LiveModels.end(sql, model.name), sql.unsafe(`TRUNCATE ${GoldTable.qualified(model)}`))).pipe(
-    // It takes part in the transaction that there is.
-    Effect.catchTag("CommitUnknown", Effect.die),
-    Effect.provideService(SqlClient.SqlClient, sql)
-  )
+  const change: Change = LiveRows.ofRows(checked)(apply(sql))
+  return change
+}, (effect, _, { checked }) => LiveRows.failing(checked)(effect))
 
 /** What some vehicles have goes and is made anew from their rows that are left, and with it what others' rows share with theirs. */
 const vehicles = Effect.fnUntraced(function*(context: Context) {
@@ -156,7 +157,7 @@ const vehicles = Effect.fnUntraced(function*(context: Context) {
       changes.push(yield* replace(context, one, { rows: ofVehicles, gone: `g.vehicle_id IN (${list})`, kept: "true" }))
     } else if (own.length === 0 && (isAllKept || (model.grain === "minute" && model.lookback === 0n))) {
       changes.push(yield* unitsOfMinutes(context, one))
-    } else changes.push(empty(context, one))
+    } else changes.push(empty(context, model))
   }
   const latest = yield* LatestValues.reduce(connection, ofVehicles)
   changes.push(Effect.zipRight(sql`DELETE FROM vehicle_signal_latest WHERE vehicle_id = ANY(${ids})`, LatestValues.merge(sql, latest)))
@@ -192,6 +193,13 @@ export const restart = Effect.fn("GoldRemoval.restart")(function*(
   }))
 })
 
+/** A model that cannot be computed keeps neither gold from following nor rows that are to go. Gold follows without it, in its next step. */
+const leaveOut = Effect.fnUntraced(function*(context: Context, { model, reason }: LiveRows.LiveModelFailed) {
+  const one = context.live.models.find(({ checked }) => checked.model.name === model)
+  if (one === undefined) return
+  yield* transaction(Effect.zipRight(empty(context, one.checked.model), LiveModels.reportAside(model, reason)))
+})
+
 /** Brings gold to silver's last removal. Does nothing where another process moved gold meanwhile. */
 export const follow = Effect.fn("GoldRemoval.follow")(function*(context: Context) {
   const { gold, live, silver, sql } = context
@@ -205,4 +213,4 @@ export const follow = Effect.fn("GoldRemoval.follow")(function*(context: Context
     yield* GoldProgress.write(sql, { ...gold, ...next, progress: found.progress })
   }))
   yield* Effect.logInfo("rows were removed from silver, and what gold had of them from gold").pipe(Effect.annotateLogs({ removal: silver.removals.id }))
-})
+}, (effect, context) => Effect.catchTag(effect, "LiveModelFailed", (error) => leaveOut(context, error)))

@@ -36,7 +36,7 @@ export const reduce = (connection: Connection, relation: string) => RowsBetween.
 
 const mergeSql = `
 INSERT INTO vehicle_signal_latest AS g (vehicle_id, signal, value, event_ts, topic, partition, "offset")
-SELECT p.vehicle_id, p.signal, p.value, timestamptz 'epoch' + p.event_us * interval '1 microsecond', p.topic, p.partition, p."offset"
+SELECT p.vehicle_id, p.signal, p.value, ${RowsBetween.pgInstant("p.event_us", "timestamptz")}, p.topic, p.partition, p."offset"
 FROM (${RowsBetween.selectFrom(columns)}) AS p
 ON CONFLICT (vehicle_id, signal) DO UPDATE SET
   value = excluded.value, event_ts = excluded.event_ts, topic = excluded.topic, partition = excluded.partition, "offset" = excluded."offset"

@@ -3,7 +3,7 @@
  * very model's rows are moved on. It is set and taken away under the lock of gold's progress, so no commit is in between.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { Effect, Either, Schema } from "effect"
+import { Clock, Effect, Either, Schema } from "effect"
 import type { ModelInvalid } from "@voltlake/domain/GoldModel"
 import { transaction } from "@voltlake/postgres/Transaction"
 import * as OpsEvents from "@voltlake/postgres/OpsEvents"
@@ -61,19 +61,23 @@ export const end = Effect.fn("LiveModels.end")(function*(sql: PgClient.PgClient,
   ))
 })
 
+/** Says that a model is not kept live any more; in the caller's transaction. */
+export const reportAside = Effect.fnUntraced(function*(name: string, said: string) {
+  // Values in it may have what PostgreSQL's texts do not hold.
+  const reason = said.replaceAll("\0", "\ufffd")
+  yield* Effect.logError("a live model cannot be kept on; the others go on").pipe(Effect.annotateLogs({ model: name, reason }))
+  yield* OpsEvents.add({
+    severity: "ERROR",
+    kind: "gold_model_set_aside",
+    subject: `gold_${name}`,
+    message: `gold_${name} is not kept live any more: ${reason} The next run of silver_to_gold_batch fills it anew.`,
+    facts: { model: name, reason }
+  })
+})
+
 /** Ends a model that cannot be kept on, and says so: the others go on, and the next run of the batch begins it anew. */
 export const setAside = Effect.fn("LiveModels.setAside")(function*(sql: PgClient.PgClient, name: string, reason: string) {
-  yield* Effect.logError("a live model cannot be kept on; the others go on").pipe(Effect.annotateLogs({ model: name, reason }))
-  yield* transaction(Effect.zipRight(
-    end(sql, name),
-    OpsEvents.add({
-      severity: "ERROR",
-      kind: "gold_model_set_aside",
-      subject: `gold_${name}`,
-      message: `gold_${name} is not kept live any more: ${reason} The next run of silver_to_gold_batch fills it anew.`,
-      facts: { model: name, reason }
-    })
-  ))
+  yield* transaction(Effect.zipRight(end(sql, name), reportAside(name, reason)))
 })
 
 /** The last names of columns in a statement; undefined where it asks for all of some part. */
@@ -91,10 +95,13 @@ const namesIn = (tree: unknown): ReadonlySet<string> | undefined => {
   return walk(tree) ? found : undefined
 }
 
+/** One that is wrong is looked at again after a while: the engine may have had no memory for it. */
+const askedAgainMs = 60_000
+
 /** Reads all models of this refresh again and again: what has been checked once is remembered, and what is wrong is said once. */
 export const reader = Effect.gen(function*() {
   const engine = yield* QueryEngine
-  const known = new Map<string, Either.Either<LiveModel, ModelInvalid>>()
+  const known = new Map<string, { readonly found: Either.Either<LiveModel, ModelInvalid>; readonly untilMs: number }>()
   const said = new Set<string>()
   const prepare = (model: CheckedModel["model"]) =>
     Effect.gen(function*() {
@@ -104,11 +111,7 @@ export const reader = Effect.gen(function*() {
       const names = namesIn((yield* connection.readStatement(model.sql)).tree)
       yield* Effect.logDebug("keeps a model live").pipe(Effect.annotateLogs({ model: model.name, how: ModelMerge.described(plan, model) }))
       return Either.right({ checked, plan, names, hash: modelHash(model) } satisfies LiveModel)
-    }).pipe(
-      Effect.scoped,
-      // An engine that has no memory just now says nothing of the model.
-      Effect.catchTag("ModelInvalid", (error) => Effect.succeed(Either.left(error)))
-    )
+    }).pipe(Effect.scoped, Effect.catchTag("ModelInvalid", (error) => Effect.succeed(Either.left(error))))
   const complain = (name: string, reason: string) => {
     const text = `${name}: ${reason}`
     if (said.has(text)) return Effect.void
@@ -117,6 +120,7 @@ export const reader = Effect.gen(function*() {
   }
   return Effect.gen(function*() {
     const found: Array<LiveModel> = []
+    const nowMs = yield* Clock.currentTimeMillis
     for (const { model, name } of yield* GoldModels.all) {
       if (Either.isLeft(model)) {
         yield* complain(name, model.left.message)
@@ -124,8 +128,9 @@ export const reader = Effect.gen(function*() {
       }
       if (model.right.refresh !== "live") continue
       const text = JSON.stringify([modelHash(model.right), model.right.tests, [...model.right.docs], model.right.description])
-      const prepared = known.get(text) ?? (yield* prepare(model.right))
-      known.set(text, prepared)
+      const last = known.get(text)
+      const prepared = last !== undefined && nowMs < last.untilMs ? last.found : yield* prepare(model.right)
+      known.set(text, { found: prepared, untilMs: Either.isRight(prepared) ? Number.POSITIVE_INFINITY : nowMs + askedAgainMs })
       if (Either.isRight(prepared)) found.push(prepared.right)
       else yield* complain(name, prepared.left.message)
     }

@@ -6,6 +6,7 @@
 import type { SqlError } from "@effect/sql"
 import type { PgClient } from "@effect/sql-pg"
 import { Effect, Schema } from "effect"
+import { faultOf } from "@voltlake/postgres/SqlFault"
 import { type Connection, QueryError } from "@voltlake/query-engine/QueryEngine"
 import { name as quoted } from "@voltlake/query-engine/SqlText"
 import type { GoldProgress } from "./GoldProgress.ts"
@@ -31,7 +32,7 @@ export class LiveModelFailed extends Schema.TaggedError<LiveModelFailed>()("Live
 
 export interface Prepared {
   /** In the transaction, where gold's progress is the one that it was computed from. */
-  readonly apply: (sql: PgClient.PgClient) => Effect.Effect<void, SqlError.SqlError>
+  readonly apply: (sql: PgClient.PgClient) => Effect.Effect<void, SqlError.SqlError | LiveModelFailed>
 }
 
 const added = "gold_live_added"
@@ -48,11 +49,21 @@ export const keptSlices = (connection: Connection, { columns, model }: CheckedMo
   return RowsBetween.slices(connection, columns, `(SELECT * FROM ${relation}${isKept})`)
 }
 
-const failing = ({ model }: CheckedModel) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+export const failing = ({ model }: CheckedModel) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.mapError(effect, (error) =>
     error instanceof QueryError || error instanceof RowCheck.ModelBroken
       ? new LiveModelFailed({ model: model.name, hash: modelHash(model), reason: error.message })
       : error as Exclude<E, QueryError | RowCheck.ModelBroken>)
+
+/** SQLSTATE classes of what is wrong with rows: a value that a type does not hold, a key that no index does, a row that a table refuses. */
+const rowFaults = ["21", "22", "23", "54"]
+
+/** What PostgreSQL says of a model's rows is the model's own, too. */
+export const ofRows = ({ model }: CheckedModel) => <A, R>(effect: Effect.Effect<A, SqlError.SqlError, R>) =>
+  Effect.mapError(effect, (error) => {
+    const { code, reason } = faultOf(error)
+    return rowFaults.includes(code.slice(0, 2)) ? new LiveModelFailed({ model: model.name, hash: modelHash(model), reason }) : error
+  })
 
 /** `batch`: a relation of silver's new rows. */
 export const prepare = Effect.fn("LiveRows.prepare")(function*(
@@ -66,7 +77,8 @@ export const prepare = Effect.fn("LiveRows.prepare")(function*(
   if (plan.kind === "recompute") {
     yield* ModelUnits.begin(connection, model)
     yield* ModelUnits.addOf(connection, model, batch)
-    return { apply: yield* unitsAnew(connection, checked, silver, gold) } satisfies Prepared
+    const apply = yield* unitsAnew(connection, checked, silver, gold)
+    return { apply: (to) => ofRows(checked)(apply(to)) } satisfies Prepared
   }
   yield* connection.run(`CREATE OR REPLACE TEMP VIEW ${sourceName} AS ${ModelUnits.sourceRows(batch)}`)
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${added} AS ${boundSql(model)}`)
@@ -75,7 +87,7 @@ export const prepare = Effect.fn("LiveRows.prepare")(function*(
   yield* connection.run(`CREATE OR REPLACE TEMP TABLE ${rows} AS ${plan.rowsOf(there, added)}`)
   yield* RowCheck.checkGrouped(connection, checked, rows, of)
   const slices = yield* keptSlices(connection, checked, rows, gold)
-  return { apply: (to) => GoldTable.upsert(to, checked, slices) } satisfies Prepared
+  return { apply: (to) => ofRows(checked)(GoldTable.upsert(to, checked, slices)) } satisfies Prepared
 }, (effect, _, live) => failing(live.checked)(effect))
 
 /** Computes the units in `ModelUnits.unitsTable` anew. Answers what puts them in the place of those that are there. */

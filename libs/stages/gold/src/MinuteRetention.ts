@@ -56,7 +56,9 @@ export const run = Effect.fn("MinuteRetention.run")(function*(kept: number) {
   const removed: Record<string, number> = {}
   for (const { model } of yield* GoldModels.all) {
     if (Either.isLeft(model) || model.right.grain !== "minute") continue
-    const [there] = yield* sql<{ readonly is: boolean }>`SELECT to_regclass(${GoldTable.qualified(model.right)}) IS NOT NULL AS is`
+    // A table that is not there, or of an earlier model that had another time, is made by the batch, of the days that are kept.
+    const [there] = yield* sql<{ readonly is: boolean }>`SELECT EXISTS (SELECT 1 FROM pg_attribute
+      WHERE attrelid = to_regclass(${GoldTable.qualified(model.right)}) AND attname = ${model.right.time} AND NOT attisdropped) AS is`
     if (there?.is === true) removed[GoldTable.tableName(model.right)] = yield* removeBefore(GoldTable.qualified(model.right), model.right.time, day)
   }
   return removed

@@ -157,6 +157,8 @@ describe("a gold model", () => {
       header() + over("e(vehicle_id, event_ts) AS (SELECT source, event_ts FROM silver)", "1"),
       "in a list of names"
     ],
+    ["with its parts' columns in a list of names", header() + over("e(v, t) AS (SELECT vehicle_id, event_ts FROM silver)", "1"), "in a list of names (v, t)"],
+    ["with silver's columns in a list of names", header() + good.replace("silver.telemetry_clean", "silver.telemetry_clean AS s(e)"), "in a list of names (e)"],
     ["with another vehicle, in a star", header() + over("e AS (SELECT * REPLACE (substring(vehicle_id, 2) AS vehicle_id) FROM silver)", "1"), "* REPLACE"],
     [
       "with another vehicle, by its place",

@@ -27,10 +27,13 @@ export interface ModelColumn {
 /** The name under which a model's SQL finds silver's rows. */
 export const sourceName = "gold_model_source"
 
-/** Silver's rows as models see them; times are UTC, and `event_us` is `event_ts` in microseconds since 1970. `relation` has the contract's columns. */
+/**
+ * Silver's rows as models see them; times are UTC, and `event_us` is `event_ts` in microseconds since 1970. `source`, which senders write as they like, is
+ * without the character that PostgreSQL's texts do not hold. `relation` has the contract's columns.
+ */
 export const sourceSql = (relation: string): string =>
   `SELECT event_id, vehicle_id, make_timestamp(epoch_us(event_ts)) AS event_ts, epoch_us(event_ts) AS event_us,
-    make_timestamp(epoch_us(ingest_ts)) AS ingest_ts, source,
+    make_timestamp(epoch_us(ingest_ts)) AS ingest_ts, replace(source, chr(0), '') AS source,
     ${signals.map(({ name }) => quoted(name)).join(", ")}, topic, "partition", "offset" FROM ${relation}`
 
 /** The name under which the tests of a model find its rows. */

@@ -87,7 +87,7 @@ const grouped = (node: Node): ReadonlyMap<string, Role> | string => {
   const sets = Array.isArray(node["group_sets"]) ? node["group_sets"] : []
   if (groups.length === 0 || sets.length !== 1) return "it does not group silver's rows by its key"
   const forms = new Set(groups.map(form))
-  const isSilvers = (name: string) => telemetryClean.columns.some((column) => column.name === name)
+  const isSilvers = (name: string) => name === "event_us" || telemetryClean.columns.some((column) => column.name === name)
   const roles = new Map<string, Role>()
   for (const item of list(node["select_list"])) {
     const name = nameOf(item)
@@ -95,6 +95,7 @@ const grouped = (node: Node): ReadonlyMap<string, Role> | string => {
     const isKey = forms.has(form(item)) || (!isSilvers(name) && groups.some((group) => columnOf(group) === name))
     const role = isKey ? "key" : roleOf(item)
     if (role === undefined) return `${name} is no count, sum, min or max of silver's rows`
+    if (roles.has(name)) return `it has two columns ${name}`
     roles.set(name, role)
   }
   const keys = [...roles.values()].filter((role) => role === "key").length

@@ -104,8 +104,11 @@ const partFault = (part: Node): string | undefined => {
     return "it has DISTINCT ON, which depends on the order of rows; take the row of row_number() = 1 over an order that is total"
   }
   const names = [part["column_name_alias"], part["aliases"]].flatMap((given) => (Array.isArray(given) ? given : []))
-  const renamed = names.find((name) => silverNames.has(lower(name)))
-  return renamed === undefined ? undefined : `it gives a column silver's name ${String(renamed)} in a list of names; write AS`
+  // Values have no other names than those of the list; everywhere else it would hide which of silver's columns is meant.
+  const isOfValues = isNode(part["subquery"]) && isNode(part["subquery"]["node"]) && isNode(part["subquery"]["node"]["from_table"]) &&
+    part["subquery"]["node"]["from_table"]["type"] === "EXPRESSION_LIST"
+  const renamed = isOfValues ? names.find((name) => silverNames.has(lower(name))) : names[0]
+  return renamed === undefined ? undefined : `it names columns in a list of names (${names.map(String).join(", ")}); name each with AS`
 }
 
 /** The first thing in a part of a statement that a model may not do. */

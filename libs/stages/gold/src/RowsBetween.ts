@@ -37,8 +37,12 @@ const engineTypes: Readonly<Record<ColumnType, string>> = {
 
 export const engineType = (type: ColumnType): string => engineTypes[type]
 
-/** An instant, in microseconds since 1970, as PostgreSQL's timestamp without zone. */
-export const pgInstant = (us: bigint | string): string => `timestamp 'epoch' + ${us} * interval '1 microsecond'`
+/**
+ * An instant, in microseconds since 1970, as PostgreSQL's timestamp without zone, or with one. In two parts, since it multiplies intervals as doubles, which do
+ * not hold the microseconds of all years.
+ */
+export const pgInstant = (us: bigint | string, type: "timestamp" | "timestamptz" = "timestamp"): string =>
+  `(${type} 'epoch' + (${us} / 1000000) * interval '1 second' + (${us} % 1000000) * interval '1 microsecond')`
 
 /** A value as an element of an array literal; times are microseconds since 1970, since the engines write years before the common era in different ways. */
 const element = ({ name, type }: ModelColumn): string => {

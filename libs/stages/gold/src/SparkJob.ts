@@ -68,7 +68,7 @@ const sourceQuery = ({ silver: { metadata } }: Run, silver: TableIdentifier, spa
     as("event_ts", `CAST(${held("event_ts")} AS TIMESTAMP_NTZ)`),
     as("event_us", `unix_micros(${held("event_ts")})`),
     as("ingest_ts", `CAST(${held("ingest_ts")} AS TIMESTAMP_NTZ)`),
-    as("source"),
+    as("source", `replace(${held("source")}, char(0), '')`),
     ...signals.map(({ name }) => as(name)),
     as("topic"),
     as("partition"),

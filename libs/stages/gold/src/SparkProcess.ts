@@ -53,6 +53,8 @@ const withRemedy = (reason: string): string => {
 /** Spark reads what it needs from its own environment; of ours it gets no password. */
 const environment = (token: SparkSettings["catalogToken"]) => ({
   POSTGRES_URL: "",
+  PGPASSWORD: "",
+  KAFKA_SASL_PASSWORD: "",
   VOLTLAKE_TOKEN: "",
   CATALOG_READ_TOKEN: "",
   CATALOG_WRITE_TOKEN: "",

@@ -22,6 +22,7 @@ import { make as makeStage, type Outcome, StageStopped, stopOnBreach } from "@vo
 import * as StageMetrics from "@voltlake/stage-runner/StageMetrics"
 import * as GoldProgress from "./GoldProgress.ts"
 import * as GoldRemoval from "./GoldRemoval.ts"
+import { keptBefore } from "./GoldTables.ts"
 import * as LatestValues from "./LatestValues.ts"
 import * as LiveModels from "./LiveModels.ts"
 import * as LiveRows from "./LiveRows.ts"
@@ -141,6 +142,9 @@ export const make = Effect.fn("Gold.make")(function*(settings: GoldSettings) {
     const found = yield* readModels
     const hashes = new Map(found.map(({ checked, hash }) => [checked.model.name, hash]))
     let states = yield* LiveModels.states(sql)
+    const adopted = found.filter(({ checked }) => states.get(checked.model.name) === keptBefore)
+    for (const one of adopted) yield* LiveModels.adopt(sql, one)
+    if (adopted.length > 0) states = yield* LiveModels.states(sql)
     const begun = gold.progress.size > 0 ? [] : found.filter(({ hash }) => !aside.has(hash))
     if (begun.some(({ checked, hash }) => states.get(checked.model.name) !== hash)) {
       yield* LiveModels.beginAll(sql, begun)

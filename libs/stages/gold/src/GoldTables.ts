@@ -78,6 +78,9 @@ CREATE TABLE lake.gold_model_state (
 COMMENT ON TABLE lake.gold_model_state IS 'Up to which snapshot of gold.<name> the table gold_<name> has its rows, and up to which silver live values were compared with it';
 `
 
+/** In the place of a hash: the table is kept live from before models were. */
+export const keptBefore = "kept before"
+
 const live = `
 ALTER TABLE gold_vehicle_minute_metrics ALTER COLUMN avg_speed_mph DROP EXPRESSION;
 ALTER TABLE gold_fleet_minute_metrics ALTER COLUMN avg_speed_mph_fleet DROP EXPRESSION;
@@ -88,6 +91,9 @@ ALTER TABLE lake.gold_model_state ALTER COLUMN table_uuid DROP NOT NULL, ADD COL
 -- Rows are written over and over: a page with room takes the new version beside the old, and no index is touched.
 ALTER TABLE vehicle_signal_latest SET (fillfactor = 50);
 ALTER TABLE gold_vehicle_minute_metrics SET (fillfactor = 70);
+-- Until now both tables were kept live without a model's hash: they have what the models of this version give.
+INSERT INTO lake.gold_model_state (name, live) SELECT name, '${keptBefore}' FROM unnest(array['vehicle_minute_metrics', 'fleet_minute_metrics']) AS name
+  WHERE (SELECT progress FROM lake.gold_progress) <> '{}' ON CONFLICT (name) DO UPDATE SET live = excluded.live;
 COMMENT ON COLUMN lake.gold_model_state.live IS 'The hash of the model whose rows gold_<name> has up to gold''s position, moved by each commit of it';
 `
 

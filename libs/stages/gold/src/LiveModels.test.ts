@@ -18,6 +18,7 @@ import * as GoldCompare from "./GoldCompare.ts"
 import * as GoldLive from "./GoldLive.ts"
 import * as GoldModels from "./GoldModels.ts"
 import * as GoldTable from "./GoldTable.ts"
+import { keptBefore } from "./GoldTables.ts"
 import * as LiveModels from "./LiveModels.ts"
 import * as ModelCheck from "./ModelCheck.ts"
 import * as ModelMerge from "./ModelMerge.ts"
@@ -198,6 +199,18 @@ layer(GoldLake.postgres, { excludeTestServices: true, timeout: 60_000 })("live m
     yield* send(1, someEvents(random, 80, "b"))
     yield* GoldLake.fill
     yield* expectLive(Object.keys(texts))
+  }))
+
+  lake("are those that were kept before there were models", Effect.gen(function*() {
+    const sql = yield* PgClient.PgClient
+    yield* send(0, someEvents(SeededRandom.make(10), 50, "a"))
+    yield* GoldLake.fill
+    const before = yield* inProcess(Effect.flatMap(PgClient.PgClient, LiveModels.states))
+    yield* sql`UPDATE lake.gold_model_state SET live = ${keptBefore}`
+    yield* send(0, someEvents(SeededRandom.make(11), 50, "b"))
+    yield* GoldLake.fill
+    expect(yield* inProcess(Effect.flatMap(PgClient.PgClient, LiveModels.states))).toEqual(before)
+    yield* expectLive([])
   }))
 
   lake("that are changed are filled anew, and not moved on until then", Effect.gen(function*() {

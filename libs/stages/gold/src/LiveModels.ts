@@ -11,6 +11,7 @@ import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as GoldModels from "./GoldModels.ts"
 import * as GoldProgress from "./GoldProgress.ts"
 import * as GoldTable from "./GoldTable.ts"
+import { keptBefore } from "./GoldTables.ts"
 import * as ModelMerge from "./ModelMerge.ts"
 import { type CheckedModel, modelHash } from "./ModelTable.ts"
 import { columnOf, isNode, lower } from "./SqlTree.ts"
@@ -52,6 +53,14 @@ export const confirm = Effect.fn("LiveModels.confirm")(function*(sql: PgClient.P
 export const begin = (sql: PgClient.PgClient, { model }: CheckedModel) =>
   Effect.asVoid(sql`INSERT INTO lake.gold_model_state (name, live) VALUES (${model.name}, ${modelHash(model)})
     ON CONFLICT (name) DO UPDATE SET live = excluded.live, published_sequence = NULL`)
+
+/** Takes the lock. What was kept live before there were hashes is this model's. */
+export const adopt = Effect.fn("LiveModels.adopt")(function*(sql: PgClient.PgClient, { checked, hash }: LiveModel) {
+  yield* transaction(Effect.zipRight(
+    GoldProgress.lock(sql),
+    sql`UPDATE lake.gold_model_state SET live = ${hash} WHERE name = ${checked.model.name} AND live = ${keptBefore}`
+  ))
+})
 
 /** Takes the lock. The table keeps the rows that it has, and nobody moves them on until they are published anew. */
 export const end = Effect.fn("LiveModels.end")(function*(sql: PgClient.PgClient, name: string) {

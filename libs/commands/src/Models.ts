@@ -7,6 +7,7 @@ import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as LiveModels from "@voltlake/gold/LiveModels"
 import * as ModelMerge from "@voltlake/gold/ModelMerge"
 import { type CheckedModel, modelHash } from "@voltlake/gold/ModelTable"
+import * as Leadership from "@voltlake/orchestration/Leadership"
 import * as RunStore from "@voltlake/orchestration/RunStore"
 import { QueryEngine } from "@voltlake/query-engine/QueryEngine"
 import * as Dags from "./Dags.ts"
@@ -66,4 +67,5 @@ export const apply = ({ dataDir, file, json }: Common & { readonly file: string 
         `${model.name} is registered, and gold.${model.name} and gold_${model.name} are filled from all of silver by run ${run}: \`voltlake dag logs ${run}\` ` +
           `tells how far it is.${model.refresh === "live" ? " Then each commit of silver moves it." : ""}`
       )
+      if ((yield* Leadership.leader) === undefined) yield* Console.log("The run waits for an orchestrator: none runs now, `voltlake start` has one.")
     }))

@@ -5,6 +5,7 @@ import * as Leadership from "@voltlake/orchestration/Leadership"
 import * as RunReport from "@voltlake/orchestration/RunReport"
 import * as RunStore from "@voltlake/orchestration/RunStore"
 import * as Ticks from "@voltlake/orchestration/Ticks"
+import * as Dags from "./Dags.ts"
 import * as Lake from "./Lake.ts"
 import * as Orchestrate from "./Orchestrate.ts"
 import * as Output from "./Output.ts"
@@ -42,7 +43,7 @@ export class BackfillRefused extends Schema.TaggedError<BackfillRefused>()("Back
 }
 
 const find = Effect.fnUntraced(function*(settings: Lake.Settings, name: string) {
-  const all = yield* Orchestrate.dags(settings)
+  const all = yield* Dags.all(settings)
   const dag = all.find((one) => one.name === name)
   return dag ?? (yield* new DagNotFound({ name, known: all.map((one) => one.name) }))
 })
@@ -50,7 +51,7 @@ const find = Effect.fnUntraced(function*(settings: Lake.Settings, name: string) 
 export const list = ({ dataDir, json }: Common) =>
   Lake.use(dataDir, ({ settings }) =>
     Effect.gen(function*() {
-      const all = yield* RunReport.dags(yield* Orchestrate.dags(settings), new Date())
+      const all = yield* RunReport.dags(yield* Dags.all(settings), new Date())
       if (json) return yield* Output.json(all)
       yield* Output.table(["dag", "schedule", "next", "last run", "tasks", "description"], all.map((dag) => [
         dag.name,

@@ -1,8 +1,6 @@
 /** The orchestrator over the lake's DAGs. */
-import { NodeContext } from "@effect/platform-node"
 import { Effect, Option } from "effect"
 import { BatchEngine } from "@voltlake/gold/BatchEngine"
-import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as SparkBatch from "@voltlake/gold/SparkBatch"
 import * as Orchestrator from "@voltlake/orchestration/Orchestrator"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
@@ -12,10 +10,6 @@ import * as LakeSetup from "./LakeSetup.ts"
 
 /** Its name in health. */
 export const name = "orchestrator"
-
-/** The lake's DAGs as they are now. */
-export const dags = (settings: Lake.Settings) =>
-  Dags.all(settings).pipe(Effect.provideService(GoldModels.ModelFolder, settings.dags.modelFolder), Effect.provide(NodeContext.layer))
 
 /** Runs the DAGs in this process, or stands by while another one does; until interrupted. */
 export const run = Effect.fn("Orchestrate.run")(function*({ settings }: Lake.Opened) {
@@ -28,4 +22,4 @@ export const run = Effect.fn("Orchestrate.run")(function*({ settings }: Lake.Ope
   const run = Orchestrator.run(Dags.all(settings), onState)
   if (Option.isNone(settings.batch)) return yield* run
   return yield* Effect.provideService(run, BatchEngine, yield* SparkBatch.make(settings.batch.value))
-}, (effect, { settings }) => Effect.provideService(effect, GoldModels.ModelFolder, settings.dags.modelFolder).pipe(Effect.provide(NodeContext.layer)))
+})

@@ -1,13 +1,16 @@
 /** One part of the lake in a process of its own. It waits for servers that are away, and tells its health. */
+import { NodeContext } from "@effect/platform-node"
 import { Console, Duration, Effect, Metric, Option, Schedule } from "effect"
 import { fileURLToPath } from "node:url"
 import * as ConsoleServer from "@voltlake/console/ConsoleServer"
 import * as DataDir from "@voltlake/adapters/DataDir"
+import * as GoldModels from "@voltlake/gold/GoldModels"
 import * as Ingest from "@voltlake/ingest/Ingest"
 import * as Simulator from "@voltlake/ingest/Simulator"
 import * as CatalogSettings from "@voltlake/rest-catalog/CatalogSettings"
 import * as LakeStatus from "@voltlake/reconciliation/LakeStatus"
 import { StageHealth } from "@voltlake/stage-runner/Stage"
+import * as Dags from "./Dags.ts"
 import * as Lake from "./Lake.ts"
 import * as Orchestrate from "./Orchestrate.ts"
 import { patiently } from "./Patience.ts"
@@ -57,7 +60,7 @@ export const servePage = (settings: Lake.Settings, port: number) => {
       client: CatalogSettings.clientProperties(Option.map(adapters.s3, ({ settings }) => settings), catalog)
     },
     topic: settings.ingest.topic,
-    dags: Orchestrate.dags(settings),
+    dags: Dags.all(settings).pipe(Effect.provideService(GoldModels.ModelFolder, settings.dags.modelFolder), Effect.provide(NodeContext.layer)),
     pageFolder
   })
 }

@@ -114,7 +114,7 @@ export const relations = model(
   "minute_ts, kind",
   ["events >= 0", "kind IN ('a', 'b', 'c', 'd', 'e', 'f', 'g')"],
   `WITH events AS (SELECT *, ${minute} AS minute_ts FROM silver.telemetry_clean),
-  bands(band, least_percent) AS (SELECT * FROM (VALUES (0, 0e0), (1, 5.05e1)) AS v(a, b)),
+  bands AS (SELECT a AS band, b AS least_percent FROM (VALUES (0, 0e0), (1, 5.05e1)) AS v(a, b)),
   grouped AS (
     SELECT minute_ts, vehicle_id AS vehicle, count(*) AS n, count(DISTINCT battery_percent) AS levels, count(*) FILTER (WHERE speed_mph > 1.5) AS moving,
       CAST(sum(DISTINCT "partition") AS BIGINT) AS partitions, n + levels AS together, min(source) AS source

@@ -115,7 +115,8 @@ const prepare = Effect.fnUntraced(function*(dir: string, runtime: Runtime) {
   yield* attempt(folder(dir), () => fs.writeFile(join(folder(dir), "log4j2.properties"), log4j))
   const file = join(folder(dir), "server.properties")
   yield* attempt(file, () => fs.writeFile(file, properties(dir, settings)))
-  const clusterId = Buffer.from(secret(16), "hex").toString("base64url")
+  // The first byte is 0: an id that began with a dash, as one in 64 would, is taken for an option.
+  const clusterId = Buffer.from(`00${secret(15)}`, "hex").toString("base64url")
   yield* Program.run("Kafka's storage", runtime.java, [
     // The fastest start for a program that runs for a second.
     "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", quiet(dir), "-cp", runtime.classPath,

@@ -115,28 +115,17 @@ const readBatch = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
 
 const json = (columns: ReadonlyArray<string>) => `json_group_array(json_array(${columns.map((name) => `${name}::VARCHAR`).join(", ")}))::VARCHAR`
 
-/** Names a day's units to PostgreSQL. Answers the condition by which a row `g` of the model's table is of a unit `u`. */
-const listUnits = Effect.fnUntraced(function*({ checked: { model }, connection, sql }: Context, units: string, dayUs: bigint) {
-  const own = ModelUnits.ownColumns(model)
-  const ofDay = `bucket_us >= ${dayUs} AND bucket_us < ${dayUs + ModelUnits.dayLength}`
-  const [listed] = yield* connection.rows(`SELECT ${json([...own, "bucket_us"].map(quoted))} AS texts FROM ${units} WHERE ${ofDay}`)
-  const columns = own.map((name, index) => `u.value ->> ${index} AS ${quoted(name)}`)
-  const bucket = `${RowsBetween.pgInstant(`(u.value ->> ${own.length})::bigint`)} AS bucket`
-  yield* sql.unsafe("DROP TABLE IF EXISTS compared_unit")
-  yield* sql.unsafe(`CREATE TEMP TABLE compared_unit ON COMMIT DROP AS SELECT ${[...columns, bucket].join(", ")} FROM json_array_elements($1::json) AS u`, [
-    String(listed?.["texts"] ?? "[]")
-  ])
-  yield* sql.unsafe("ANALYZE compared_unit")
-  return [...own.map((name) => `g.${quoted(name)}::text = u.${quoted(name)}`), `g.${quoted(model.time)} = u.bucket`].join(" AND ")
-})
-
 const readLive = Effect.fnUntraced(function*(context: Context, dayUs: bigint) {
-  const { checked: { columns, model }, connection, isFull, sql } = context
-  const table = GoldTable.qualified(model)
-  const ofDay = `g.${quoted(model.time)} >= ${RowsBetween.pgInstant(dayUs)} AND g.${quoted(model.time)} < ${RowsBetween.pgInstant(dayUs + ModelUnits.dayLength)}`
-  const from = `SELECT ${names(columns, "g")} FROM ${table} AS g`
-  const query = isFull ? `${from} WHERE ${ofDay}` : `${from} JOIN compared_unit AS u ON ${yield* listUnits(context, comparedUnits, dayUs)}`
-  yield* RowsBetween.fetch(sql, connection, columns, query, liveRows)
+  const { checked, connection, isFull, sql } = context
+  const { columns, model } = checked
+  if (isFull) {
+    const [from, end] = [RowsBetween.pgInstant(dayUs), RowsBetween.pgInstant(dayUs + ModelUnits.dayLength)]
+    const ofDay = `g.${quoted(model.time)} >= ${from} AND g.${quoted(model.time)} < ${end}`
+    yield* RowsBetween.fetch(sql, connection, columns, `SELECT ${names(columns, "g")} FROM ${GoldTable.qualified(model)} AS g WHERE ${ofDay}`, liveRows)
+  } else {
+    const ofDay = `(SELECT * FROM ${comparedUnits} WHERE bucket_us >= ${dayUs} AND bucket_us < ${dayUs + ModelUnits.dayLength})`
+    yield* GoldTable.fetchByUnit({ sql, connection }, checked, yield* GoldTable.unitSlices(connection, checked, ofDay), liveRows)
+  }
   yield* connection.run(`DELETE FROM ${liveRows} AS r WHERE NOT (${wanted(context)})`)
 })
 

@@ -99,6 +99,20 @@ export const unitSlices = (connection: Connection, checked: CheckedModel, units:
   return RowsBetween.slices(connection, columns, relation)
 }
 
+/** Makes the rows of these units a table of the engine. */
+export const fetchByUnit = Effect.fn("GoldTable.fetchByUnit")(function*(
+  { connection, sql }: { readonly sql: PgClient.PgClient; readonly connection: Connection },
+  checked: CheckedModel,
+  units: ReadonlyArray<RowsBetween.Slice>,
+  target: string
+) {
+  const { columns, model } = checked
+  const unit = unitColumns(checked)
+  const isOfUnit = same(unit.map(({ name }) => name), "g", "u")
+  const query = `SELECT ${names(columns.map(({ name }) => name), "g")} FROM (${RowsBetween.selectFrom(unit)}) AS u JOIN ${qualified(model)} AS g ON ${isOfUnit}`
+  yield* RowsBetween.fetch(sql, connection, columns, query, target, units)
+})
+
 /** Takes out what is there of these units and is not among the rows (by key). */
 export const deleteVanished = Effect.fn("GoldTable.deleteVanished")(function*(
   sql: PgClient.PgClient,
